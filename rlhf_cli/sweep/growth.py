@@ -59,10 +59,10 @@ def read_begun(sweep: SweepRecord | None) -> Begun:
 
 def find_begun(begun: Begun, names: Sequence[str], configs: Sequence[RunConfig], swept: Collection[str]) -> list[str]:
     """The name of each job's folder: that of the trial which was begun with the same settings, or else its own."""
-    known = {json.dumps(_settings(config, swept), sort_keys=True): trial.name for trial, config in begun}
+    known = {frozenset(_settings(config, swept).items()): trial.name for trial, config in begun}
     own = {trial.name for trial, _ in begun} & {*names}
     return [
-        name if name in own else known.get(json.dumps(_settings(config, swept), sort_keys=True), name)
+        name if name in own else known.get(frozenset(_settings(config, swept).items()), name)
         for name, config in zip(names, configs, strict=True)
     ]
 

@@ -84,7 +84,7 @@ def read_launcher(name: str, settings: Mapping[str, Any]) -> Launcher | None:
     try:
         launcher = kind.model_validate(dict(settings))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = error.errors()[0]
         key = ".".join(map(str, ("hydra.launcher", *first["loc"])))
         fix = f"settings of hydra/launcher={name}: {', '.join(kind.model_fields)}"
         raise UserError(f"{key}: {first['msg']}", fix=fix) from error

@@ -180,9 +180,7 @@ class Pool:
                     is_done = read_status(standing.job.folder).state == "finished"
                     ending = Ending(EXIT_DONE, "") if is_done else Ending(EXIT_STOPPED, "before its first step")
                 else:
-                    ending = Ending(
-                        code, "" if code == EXIT_DONE else explain_exit(code, standing.job.log, running.begin)
-                    )
+                    ending = Ending(code, explain_exit(code, standing.job.log, running.begin))
                 with suppress(OSError):  # the folder is gone, or the disk full: the standing still counts
                     ending.write(standing.job.folder)
                 standing.reason = ending.said or None
@@ -228,9 +226,11 @@ def start_rlhf(
 
 
 def explain_exit(code: int, log: Path, begin: int) -> str:
-    """Say why a process ended with this code, in one line; its part of the log begins at byte `begin`."""
+    """Say why a process failed or was stopped, in one line; its part of the log begins at byte `begin`."""
     if code < 0:
         return f"killed by {killed_by(code)}"
+    if code == EXIT_DONE:
+        return ""
     try:
         with log.open("rb") as file:
             file.seek(max(begin, log.stat().st_size - _TAIL))

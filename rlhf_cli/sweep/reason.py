@@ -131,7 +131,7 @@ def _compare(choice: Choice, points: Sequence[Point]) -> str:
             f"Of the {len(choice.alike) + 1} points within one standard error of the best it has {simplest}"
         )
     alike = choice.alike[0]
-    others = f"; so are {len(choice.alike) - 1} more" if len(choice.alike) > 1 else ""
+    others = f" ({len(choice.alike) - 1} more too)" if len(choice.alike) > 1 else ""
     return (
         f"Its J is the highest, {highest}; {points[alike].title} is {_lower(choice, alike)}, within one standard error"
         f"{others}. Of these points it has {simplest}"

@@ -27,7 +27,7 @@ class RemoteTrial:
     unwanted: Path
     variables: Mapping[str, str]
     """Environment variables of its own."""
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False, compare=False)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, compare=False)
 
     def __call__(self) -> int:
         """Start the process and wait for its end."""

@@ -73,6 +73,8 @@ def test_the_yardstick_is_that_of_the_first_plan_or_of_the_option(cwd: Path) -> 
     assert begin("beta=0.4,0.8,1.6")[0].compare_at == 0.2
     assert begin("beta=0.1,0.2", "--compare-at", "0.05")[0].compare_at == 0.05
     assert begin("beta=0.1,0.2")[0].compare_at == 0.05
+    assert begin("beta=0.1,0.2", "--compare-at", "0", "sweep_dir=r")[0].compare_at == 0.0
+    assert begin("beta=linear", "beta.end=0.02,0.03", "sweep_dir=l")[0].compare_at == 0.02
     # a controller by its first beta
     assert begin("beta=adaptive", "beta.start=0.3", "seed=0,1", "sweep_dir=t")[0].compare_at == 0.3
 

@@ -128,6 +128,13 @@ def test_what_would_settle_it_is_said(tmp_path: Path) -> None:
     write_trial(tmp_path / "t", [0.25, 0.35, 0.25, 0.35], 0.0)
     one = answer(SweepRecord(tmp_path, "", (Trial("t", {}),)))
     assert one.recommended == 1  # clear, t = 3.46, though as likely as not
+    assert one.reason[:3] == (
+        "The points are compared by J = reward - 0.05·KL, the beta they were trained with.",
+        "It is the only point with a finished trial; its J is +0.300.",
+        "Over the untouched policy it gains +0.100 ± 0.092 in J.",
+    )
+    assert len(one.reason) == 4
+    assert one.reason[3].startswith("Each point is one run, and the intervals are over prompts")
     two = SweepRecord(tmp_path, "", (Trial("t", {"k": "1"}), Trial("u", {"k": "2"})))
     write_trial(tmp_path / "u", [0.1, 0.3, 0.1, 0.3], 0.0)  # no change at all
     found = answer(two)
@@ -191,7 +198,46 @@ def test_only_what_gains_is_considered(tmp_path: Path) -> None:
     found = answer(sweep)
     assert found.recommended == 2
     assert found.reason[1] == "It is the only one of 2 points that clearly gains over the untouched policy."
-    assert not any("highest" in sentence for sentence in found.reason)
+    assert not any("highest" in sentence or "the only point" in sentence for sentence in found.reason)
+    assert "Over the untouched policy it gains +0.300 ± 0.000 in J, clear among 2 points (Holm's rule)." in found.reason
+
+
+def test_those_that_gain_are_counted(tmp_path: Path) -> None:
+    sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "abc"))
+    for name, rewards in (("a", [0.4, 0.6, 0.4, 0.6]), ("b", [0.3, 0.5, 0.3, 0.5]), ("c", [0.1, 0.3, 0.1, 0.3])):
+        write_trial(tmp_path / name, rewards, 0.0)
+    found = answer(sweep)
+    assert found.recommended == 1
+    assert found.reason[1:4] == (
+        "Considered: the 2 of 3 points that clearly gain over the untouched policy.",
+        "Its J is the highest, +0.500; the next, point 2 (k=b), is lower by 0.100 (95 %: 0.100 to 0.100): a clear "
+        "difference between these two runs.",
+        "The highest of 2 estimates was chosen for being high: if all were equal, it would be too high by about 0.000.",
+    )
+
+
+def test_several_points_about_as_good_are_counted(tmp_path: Path) -> None:
+    # J at 0.05, as prompts differ: 2.2; 2.2 - 0.04 +- 0.1 in turn, with an error of 0.0577; and 2.2 - 0.05 +- 0.1
+    sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "abc"))
+    for name, level, noise, kl in (("a", 2.2, 0.0, 0.0), ("b", 2.2, 0.1, 1.0), ("c", 2.26, 0.1, 2.0)):
+        write_trial(tmp_path / name, [level - 0.1 + noise, level + 0.1 - noise] * 2, kl)
+    found = answer(sweep)
+    assert found.recommended == 1
+    assert found.reason[1] == (
+        "Its J is the highest, +2.200; point 3 (k=c) is lower by 0.040 (95 %: -0.144 to 0.224), within one standard "
+        "error (1 more too). Of these points it has the lowest KL, 0.00 nats: the simplest policy that is about as "
+        "good."
+    )
+
+
+def test_half_the_beta_and_twice_the_beta(tmp_path: Path) -> None:
+    # J at 0.2: 0.2, 0.34, 0.15, 0.26; at 0.1 as above; at 0.4: -0.2, 0.18, -0.05, 0.22, of which one gains
+    # at a third, 0.067, the first would have 0.467, and at three times, 0.6, none gains
+    found = answer(replace(two_by_two(tmp_path), compare_at=0.2))
+    assert found.recommended == 2
+    assert found.reason[-1] == (
+        "At half this beta (0.1) the choice would be the same, at twice it (0.4) point 4 (beta=0.2, temperature=1)."
+    )
 
 
 def test_the_grid_has_every_pair(tmp_path: Path) -> None:
@@ -284,6 +330,7 @@ def test_trials_that_say_nothing_are_listed_and_left_out(tmp_path: Path) -> None
     (b / "evaluations.jsonl").write_text('{"step": 4}\n')
     (d / "evaluations.jsonl").write_text("")
     new = Trial("e", {"beta": "0.3", "temperature": "1"})
+    (tmp_path / "e").mkdir()
     found = answer(SweepRecord(tmp_path, "", (*sweep.trials, new)))
     assert [point.number for point in found.points] == [3]
     assert [(one.state, one.reason) for one in found.left_out] == [

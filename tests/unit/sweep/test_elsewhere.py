@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from rlhf_cli.errors import UserError
 from rlhf_cli.sweep import elsewhere
-from rlhf_cli.sweep.launchers import Joblib, Launcher
+from rlhf_cli.sweep.launchers import Joblib, Launcher, Ray, Slurm
 from rlhf_cli.sweep.pool import Job, Process, start_process
 from rlhf_cli.sweep.record import Ending
 from rlhf_cli.sweep.remote import RemoteTrial
@@ -86,6 +91,155 @@ def test_one_that_waits_is_taken_back(process: Process, handle: Handle) -> None:
 def test_our_own_launcher_starts_processes(tmp_path: Path) -> None:
     with elsewhere.starter(Launcher(), tmp_path, 1) as start:
         assert start is start_process
+
+
+JOB = Job("a", Path("sweep/a"), ("train",), 1, "settings", False)
+
+
+class Future:
+    """What joblib and submitit give for a trial; the test says how it stands."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self.state = "RUNNING"
+        self.cancelled: list[dict[str, bool]] = []
+
+    def done(self) -> bool:
+        return self.code is not None
+
+    def result(self) -> int | None:
+        return self.code
+
+    def cancel(self, **settings: bool) -> bool:
+        self.cancelled.append(settings)
+        return self.state == "PENDING"
+
+
+class Asked:
+    """Stands for a library: it keeps all calls, and has a future for every trial."""
+
+    def __init__(self, *made: object, **settings: object) -> None:
+        self.calls: list[tuple[object, ...]] = [("made", *made, settings)]
+        self.future = Future()
+
+    def update_parameters(self, **settings: object) -> None:
+        self.calls.append(("update_parameters", settings))
+
+    def submit(self, trial: RemoteTrial) -> Future:
+        assert trial.arguments == JOB.arguments
+        return self.future
+
+    def shutdown(self, **settings: object) -> None:
+        self.calls.append(("shutdown", settings))
+
+
+@pytest.mark.parametrize(("state", "code"), [("RUNNING", None), ("PENDING", -15)])
+def test_a_pool_of_joblib(state: str, code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Asked] = []
+
+    def make(*made: object, **settings: object) -> Asked:
+        asked.append(Asked(*made, **settings))
+        return asked[-1]
+
+    loky = SimpleNamespace(ProcessPoolExecutor=make)
+    monkeypatch.setitem(sys.modules, "joblib.externals", SimpleNamespace(loky=loky))
+    with elsewhere.starter(Joblib(), tmp_path, 2) as start:
+        process, future = start(JOB, {}), asked[0].future
+        future.state = state
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.poll() == code
+        future.state, future.code = "DONE", 3
+        assert process.poll() == (code or 3)
+    # two workers, which end after a minute without a trial; it waits for them
+    assert asked[0].calls == [("made", 2, {"timeout": 60}), ("shutdown", {"wait": True})]
+
+
+@pytest.mark.parametrize(("state", "code", "cancelled"), [("RUNNING", None, []), ("PENDING", -15, [{"check": False}])])
+def test_a_job_of_slurm(
+    state: str, code: int | None, cancelled: list[dict[str, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Asked] = []
+
+    def make(*made: object, **settings: object) -> Asked:
+        assert os.environ["SUBMITIT_PREEMPT_SIGNAL"] == "USR1"
+        asked.append(Asked(*made, **settings))
+        return asked[-1]
+
+    monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "")
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=make))
+    empty = dict.fromkeys(("partition", "account", "qos", "constraint", "gres", "mem_gb"))
+    launcher = Slurm.model_validate(
+        {**empty, "cluster": "slurm", "partition": "gpu", "cpus_per_task": 2, "gpus_per_node": 0}
+        | {"timeout_min": 60, "signal_delay_s": 90, "max_num_timeout": 3}
+    )
+    with elsewhere.starter(launcher, tmp_path, 1) as start:
+        process, future = start(JOB, {}), asked[0].future
+        future.state = state
+        process.send_signal(signal.SIGTERM)
+        assert (process.poll(), future.cancelled) == (code, cancelled)
+    parameters = {"name": "rlhf", "slurm_partition": "gpu", "cpus_per_task": 2, "gpus_per_node": 0, "timeout_min": 60}
+    assert asked[0].calls == [
+        ("made", tmp_path / ".submitit", {"cluster": "slurm", "slurm_max_num_timeout": 3}),
+        ("update_parameters", parameters | {"slurm_signal_delay_s": 90}),
+    ]
+
+
+class Cluster:
+    """Stands for ray, with one task."""
+
+    def __init__(self, answers: bool = True) -> None:
+        self.answers = answers
+        self.calls: list[object] = []
+        self.code: int | None = None
+
+    def init(self, **settings: object) -> None:
+        if not self.answers:
+            raise ConnectionError("nobody there\nand more")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.calls.append(settings)
+
+    def remote(self, argument: object) -> Any:
+        if isinstance(argument, RemoteTrial):
+            return "the task"
+        return self  # the function that a task calls
+
+    def options(self, **settings: object) -> Cluster:
+        self.calls.append(settings)
+        return self
+
+    def wait(self, tasks: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        assert (tasks, timeout) == (["the task"], 0)
+        return (tasks, []) if self.code is not None else ([], tasks)
+
+    def get(self, task: object) -> int | None:
+        return self.code
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+
+def test_a_task_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, handler = Cluster(), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    settings = {"num_cpus": 2.0, "num_gpus": 0.0, "max_retries": 1}
+    with elsewhere.starter(Ray.model_validate({"address": "there"} | settings), tmp_path, 1) as start:
+        assert signal.getsignal(signal.SIGTERM) == handler
+        process = start(JOB, {})
+        process.send_signal(signal.SIGTERM)
+        assert process.poll() is None  # it finds the file once it begins
+        ray.code = 75
+        assert process.poll() == 75
+    quiet = {"address": "there", "log_to_driver": False, "include_dashboard": False, "logging_level": "ERROR"}
+    assert ray.calls == [quiet, settings, "shutdown"]
+
+
+def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", Cluster(answers=False))
+    ray = Ray(address=None, num_cpus=1, num_gpus=0, max_retries=0)
+    with pytest.raises(UserError) as caught, elsewhere.starter(ray, tmp_path, 1):
+        pass
+    assert caught.value.line() == "Ray does not answer: nobody there (hydra.launcher.address)"
 
 
 @pytest.mark.slow

@@ -59,6 +59,27 @@ def test_an_unknown_setting_is_refused() -> None:
         read_launcher("joblib", {"n_jobs": 2})
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "least", "less"),
+    [
+        ("ray", "num_cpus", 0, -0.5),
+        ("ray", "num_gpus", 0, -0.5),
+        ("ray", "max_retries", -1, -2),
+        ("slurm", "cpus_per_task", 1, 0),
+        ("slurm", "gpus_per_node", 0, -1),
+        ("slurm", "mem_gb", 0.5, 0),
+        ("slurm", "timeout_min", 1, 0),
+        ("slurm", "signal_delay_s", 1, 0),
+        ("slurm", "max_num_timeout", 0, -1),
+    ],
+)
+def test_the_least_values(name: str, key: str, least: float, less: float) -> None:
+    assert getattr(read_launcher(name, written(name) | {key: least}), key) == least
+    with pytest.raises(UserError) as caught:
+        read_launcher(name, written(name) | {key: less})
+    assert caught.value.what.startswith(f"hydra.launcher.{key}: ")
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launchers, "find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ from rlhf_cli.sweep.record import Ending
 BEHAVES = """
 import os, signal, sys, time
 given = [os.environ.get(name) for name in ("SLOT", "RLHF_SWEEP", "RLHF_SETTINGS")]
-print("slot", given[0], "of", *given[1:], "began", time.monotonic(), flush=True)
+place = "leads" if os.getsid(0) == os.getpid() else "follows"
+print("slot", given[0], "of", *given[1:], place, "began", time.monotonic(), flush=True)
 kind = sys.argv[1]
 if kind == "slow":
     time.sleep(0.5)
@@ -95,7 +96,8 @@ def test_a_slot_is_given_to_one_trial_at_a_time(tmp_path: Path) -> None:
     words = [(tmp_path / str(number) / "log.txt").read_text().split() for number in range(3)]
     assert [one[1] for one in words[:2]] == ["0", "1"]
     assert words[2][1] in ("0", "1")
-    assert {(one[3], one[4]) for one in words} == {(str(os.getpid()), "settings")}
+    # each in a session of its own: Ctrl-C in the terminal reaches the sweep alone
+    assert {(one[3], one[4], one[5]) for one in words} == {(str(os.getpid()), "settings", "leads")}
 
 
 def test_a_stop_is_passed_on_and_waits_for_the_trials_to_save(tmp_path: Path) -> None:
@@ -167,6 +169,27 @@ def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
     assert Ending.read(tmp_path / "0") == Ending(0, "")
 
 
+class Ended:
+    """A process that has ended, refused."""
+
+    def poll(self) -> int:
+        """Its exit code."""
+        return 3
+
+    def send_signal(self, number: int) -> None:
+        """It needs none."""
+
+
+def test_a_new_log_in_a_new_folder_is_read_from_its_first_byte(tmp_path: Path) -> None:
+    def start(job: Job, slot: Mapping[str, str]) -> Ended:
+        job.log.write_text("error: at once\n")
+        return Ended()
+
+    job = Job("a", tmp_path / "sweep" / "a", (), 4, "settings", False)
+    (found,) = Pool([job], [{}], ignore, lambda: None, start=start).run()
+    assert (found.state, found.reason) == ("failed", "at once")
+
+
 @pytest.mark.parametrize(
     ("code", "text", "expected"),
     [
@@ -174,6 +197,10 @@ def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
         (4, "", "exit code 4"),
         (1, "", "crashed"),
         (75, "stopped: time limit of 3 s\n", "time limit of 3 s"),
+        (4, "error: in: the end\n" + "x" * (2**16 - 19), "in: the end"),  # 19 bytes, and no more than 64 KiB in all
+        (4, "error: before the end\n" + "x" * 2**16, "exit code 4"),
+        (1, "  a\n\tZeroDivisionError \n\n", "crashed: ZeroDivisionError"),
+        (0, "error: of a worker\n", ""),
         (-signal.SIGSEGV, "anything", "killed by SIGSEGV"),
         (-35, "anything", "killed by signal 35"),
     ],

@@ -20,13 +20,32 @@ CURVE = (CurvePoint(0.0, 0.0, True), CurvePoint(1.0, 1.0, True), CurvePoint(2.0,
 
 @pytest.mark.parametrize(
     ("kl", "reward", "expected"),
-    [(0.5, 0.51, True), (0.5, 0.49, False), (0.0, 0.1, True), (1.0, 1.1, True), (1.5, 9.0, False), (3.0, 9.0, False)],
+    [
+        (0.5, 0.51, True),
+        (0.5, 0.5, False),
+        (0.5, 0.49, False),
+        (0.0, 0.1, True),
+        (1.0, 1.1, True),
+        (1.5, 9.0, False),
+        (3.0, 9.0, False),
+    ],
 )
 def test_above_is_above_the_straight_line_where_there_are_samples_enough(
     kl: float, reward: float, expected: bool
 ) -> None:
     # from (0, 0) to (1, 1); beyond KL 1 nobody knows
     assert is_above(CURVE, kl, reward) == expected
+
+
+def test_the_line_by_hand() -> None:
+    # a quarter of the way from (0.5, 1) to (2.5, 4): 1.75
+    curve = (CurvePoint(0.5, 1.0, True), CurvePoint(2.5, 4.0, True))
+    assert [is_above(curve, 1.0, reward) for reward in (1.74, 1.75, 1.76)] == [False, False, True]
+
+
+def test_where_the_curve_rises_at_once_its_upper_end_counts() -> None:
+    upright = (CurvePoint(1.0, 1.0, True), CurvePoint(1.0, 1.5, True))
+    assert [is_above(upright, 1.0, reward) for reward in (1.4, 1.6)] == [False, True]
 
 
 def rewards_of_reference(trial: Path, rewards: list[list[float]]) -> None:
@@ -46,7 +65,7 @@ def test_of_one_seed_the_trial_with_most_completions_counts(tmp_path: Path, orde
     sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"evaluate.samples": name}) for name in order))
     found = answer(sweep).oracle
     assert found is not None
-    assert (found.prompts, found.samples) == (4, 4)
+    assert (found.prompts, found.samples, found.temperature) == (4, 4, 1.0)
     assert found.best_of[0].reward == pytest.approx(0.75)
 
 

@@ -24,6 +24,13 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     assert sweep.path(TRIALS[0]) == tmp_path / "beta=0.1,seed=0-abc"
 
 
+def test_the_record_of_an_earlier_version_has_no_steps(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text('{"command": "x", "trials": [{"name": "a", "told": {"beta": "1"}}]}')
+    sweep = SweepRecord.read(tmp_path)
+    assert sweep is not None
+    assert [trial.steps for trial in sweep.trials] == [0]
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"command": "x", "trials": [1]}', '{"command": "x", "trials": 3}'])
 def test_what_is_no_record_is_none(tmp_path: Path, text: str) -> None:
     assert SweepRecord.read(tmp_path) is None

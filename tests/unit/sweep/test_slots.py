@@ -14,6 +14,7 @@ from rlhf_cli.sweep.slots import available_gpus, share, slots
 def test_a_trial_has_its_share_of_the_cores(jobs: int, threads: int) -> None:
     assert share(jobs, 8, {}) == threads
     assert share(jobs, 8, {"OMP_NUM_THREADS": "3"}) == 3
+    assert share(jobs, 8, {"OMP_NUM_THREADS": "4,2"}) == 0  # what torch makes of it
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.seeding import seed_for
 from rlhf_cli.sweep.search import Choice, Interval, Search
-from rlhf_cli.sweep.study import INFEASIBLE, STUDY, Asked, Study, import_optuna
+from rlhf_cli.sweep.study import STUDY, Asked, Study, import_optuna
 
 BETA = 0.05
 SPACE = (Choice("beta", ("'0.1'", "'0.2'")), Interval("optimizer.lr", 1e-5, 1e-1, True, None, False))
@@ -95,6 +96,23 @@ def test_it_finds_the_better_settings_and_prunes_below_the_median(optuna: Any, t
     assert len(repr(best.params["optimizer.lr"])) <= 9  # four digits
 
 
+def test_trials_that_run_count_as_bad_so_that_others_are_tried(
+    optuna: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, sampler = [], optuna.samplers.TPESampler
+
+    def make(**settings: Any) -> Any:
+        made.append(settings)
+        return sampler(**settings)
+
+    monkeypatch.setattr(optuna.samplers, "TPESampler", make)
+    study = Study(tmp_path, search(seed=7), SPACE, BETA, 0)
+    study.ask()
+    study.ask()
+    rest = {"n_startup_trials": 3, "constant_liar": True}
+    assert [one for one in made if one] == [{"seed": seed_for(7, "search", number) % 2**32} | rest for number in (0, 1)]
+
+
 def test_nothing_is_pruned_where_that_is_switched_off(optuna: Any, tmp_path: Path) -> None:
     asked = go_on(Study(tmp_path, search(prune=False, startup=1, trials=4), SPACE, BETA, 0))
     assert [one.floor for one in asked] == [()] * 4
@@ -131,7 +149,7 @@ def test_a_kl_above_the_budget_is_worse_than_any_reward(optuna: Any, tmp_path: P
         one = study.ask()
         assert one is not None
         study.tell(one.number, {5: (reward, kl)}, pruned=False)
-    assert [trial.value for trial in study._trials()] == [-3.0, INFEASIBLE - 0.25, INFEASIBLE - 1.0]
+    assert [trial.value for trial in study._trials()] == [-3.0, -1e9 - 0.25, -1e9 - 1.0]
 
 
 def test_another_search_in_the_same_folder_is_refused(optuna: Any, tmp_path: Path) -> None:
