@@ -66,8 +66,10 @@ ROOMS: Final = {
         "tests/unit/display/test_sweep.py",
         "tests/unit/report/test_sweep_page.py",
         "tests/unit/commands/parts/test_sweeping.py",
+        "tests/unit/config/test_growth.py",
     ),
     "verify": ("tests/integration/test_check.py",),
+    "runs": ("tests/unit/pipeline/test_record.py",),
     "health": ("tests/unit/scripts/test_alarms.py", "tests/integration/test_doctor.py"),
 }
 """The rooms that have mutants, and the tests beside tests/unit/ROOM that notice them."""
