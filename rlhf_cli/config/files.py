@@ -36,6 +36,7 @@ from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.changes import is_under
+from rlhf_cli.settings import as_text
 
 PARTS = "parts"  # the key of a group that combines several of its own kind, by name
 
@@ -163,7 +164,7 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
                         "or a mapping; several are a sweep: rlhf train -m"
                     )
                 case {"kind": kind, **over}:
-                    parts[group] = check_option(group, str(kind), path.parent, in_file=True), over
+                    parts[group] = check_option(group, as_text(kind), path.parent, in_file=True), over
                 case {**over} if base is not None:
                     parts[group] = base, over
     for group, (_, inside) in parts.items():
@@ -214,7 +215,7 @@ def _read_defaults(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str
                 group = str(name).removeprefix("override ").lstrip("/")
                 if group not in groups():
                     raise UserError(f"defaults: no group {name}{did_you_mean(group, groups())}")
-                choices[group] = check_option(group, str(option), base, in_file=True)
+                choices[group] = check_option(group, as_text(option), base, in_file=True)
             case _:
                 raise UserError(f"defaults: write `- GROUP: OPTION`, `- PRESET` or `- FILE.yaml`, not {item}")
     return bases, choices

@@ -175,4 +175,5 @@ def check_option(group: str, choice: str, base: Path, *, in_file: bool = False) 
 def no_such_option(group: str, choice: str, have: Sequence[str], near: str | None = None) -> str:
     """Say that a group has no such option, and which it has; `near` is a hint, by default the nearest of them."""
     kind, hint = "preset" if group == PRESET else "option", did_you_mean(choice, have) if near is None else near
-    return f"{group}={choice}: no such {kind}; have {', '.join(have)}{hint}"
+    shown = choice if choice.strip() else f"'{choice}'"
+    return f"{group}={shown}: no such {kind}; have {', '.join(have)}{hint}"

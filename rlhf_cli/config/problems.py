@@ -141,6 +141,7 @@ def _shown(value: Any) -> str:
 def _must(error: ErrorDetails) -> str:
     limits = error.get("ctx", {})
     context = {k: f"{v:g}" if isinstance(v, float) else str(v).replace("'", "") for k, v in limits.items()}
+    context = {k: text if text.strip() else f"'{text}'" for k, text in context.items()}
     one_of = "one of " if " or " in context.get("expected", "") else ""
     as_list = f", [{error['input']:.40}]" if isinstance(error["input"], str) else ""
     return _PLAIN.get(error["type"], error["msg"]).format(**context, one_of=one_of, as_list=as_list)

@@ -102,6 +102,11 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
             "algorithm=rlo",
             "algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",
         ),
+        ("model=''", f"model='': no such option; have {OPTIONS['model']}"),
+        ("model=", f"model='': no such option; have {OPTIONS['model']}"),
+        ("config=''", f"config='': no such preset; have {OPTIONS['config']}"),
+        ("algorithm.kind=''", "algorithm: has no kind ''; have reinforce, rloo, grpo, ppo"),
+        ("algorithm.kind=rlo", "algorithm: has no kind rlo; have reinforce, rloo, grpo, ppo; did you mean rloo?"),
         ("model=5", f"model=5: no such option; have {OPTIONS['model']}"),
         ("config=tinny", f"config=tinny: no such preset; have {OPTIONS['config']}; did you mean tiny?"),
         ("config=near.yml", "config=near.yml: no such file; did you mean near.yaml?"),
@@ -164,6 +169,11 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
             "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",
             f"r.yaml:3: reward=characterz: no such option; have {OPTIONS['reward']}; did you mean characters?",
         ),
+        (
+            "model: tiny\ndata: tiny\nreward: {kind: }\n",
+            f"r.yaml:3: reward=null: no such option; have {OPTIONS['reward']}",
+        ),
+        ("model: ''\n", f"r.yaml:1: model='': no such option; have {OPTIONS['model']}"),
         (TINY + "1: 2\n", "r.yaml:4: not valid YAML: found a key that is no text; fix: put it in quotes"),
         (
             "model: tiny\n? [a, b]\n: 3\n",
