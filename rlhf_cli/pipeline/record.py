@@ -1,5 +1,6 @@
 """run.json: the machine, versions, model, data and reward of a run, for a resume and for readers years later."""
 
+import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -34,6 +35,13 @@ REFERENCE: Final = "reference"
 """Key of run.json: a reference that is another model."""
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
 """Keys that have to stay the same for a run to repeat bit for bit; `threads` only where it is not invariant."""
+BUILD: Final = "build"
+"""Key of run.json: the hash of our code."""
+CALCULATING: Final = (
+    "algorithms", "data", "engine", "functional", "models", "pipeline", "prompts", "ranks", "rewards", "schedules",
+    "supervised",
+)  # fmt: skip
+"""The rooms whose code decides the bytes of a run."""
 _read_version: Final = cache(version)
 
 RunRecord = dict[str, Any]
@@ -64,6 +72,7 @@ def record_of(
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _read_version(name) for name in PACKAGES},
+        BUILD: hash_code(),
         "model": {
             "loaded_from": policy.causal.config.name_or_path or config.model.kind,
             "sha256_sampled": policy.fingerprint,
@@ -80,6 +89,15 @@ def record_of(
         "memory": {"predicted_mib": predicted_peak // MIB, "measured_mib": None},
         CONFIGS: [],
     }
+
+
+@cache
+def hash_code() -> str:
+    """Hash the code of the rooms that calculate (SHA-256): two builds of one version may have other bytes."""
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for file in (root / "seeding.py", *sorted(file for room in CALCULATING for file in (root / room).rglob("*.py"))):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def write_end(folder: Path, device: torch.device, held_out: Sequence[str]) -> None:
@@ -145,6 +163,9 @@ def check_ground(origin: Origin, now: RunRecord, reporter: Reporter, allowed: Se
     invariant = before.get("invariant") is True and now.get("invariant") is True
     ground = [key for key in GROUND if not (invariant and key == "threads")]
     changed = [(key, before.get(key), now[key]) for key in ground if before.get(key) != now[key]]
+    if before.get("packages") == now["packages"] and before.get(BUILD, now[BUILD]) != now[BUILD]:
+        build = f"another build of rlhf-cli {_read_version('rlhf-cli')} began this run"
+        reporter.note(f"{build}: it continues, but its bytes may be others")
     old, new = before["reward"].get("environment"), now["reward"]["environment"]
     if old and new:  # the user's function, and no record of an earlier version
         names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]

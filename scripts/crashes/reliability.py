@@ -101,7 +101,8 @@ running baseline and a beta that follows the KL) killed by `kill -9`: at an inst
 - Where memory runs out, the smaller microbatches round differently; a run resumed from before that instant repeats it
   only if the memory runs out again. The gradient is the same up to rounding; with `invariant` to the bit, while a
   microbatch still holds a unit of a step ([scaling.md](scaling.md)).
-- Bytes are compared on one machine with one set of libraries. A resume notes each difference, and the run continues.
+- Bytes are compared on one machine with one set of libraries and one build of rlhf-cli, by a hash of the code that
+  calculates (`build` in run.json). A resume notes each difference, and the run continues.
 - Texts are written to files as they came; on a terminal control characters are shown as `·`.
 
 ## The eighty cases

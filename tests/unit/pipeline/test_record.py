@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rlhf_cli
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.pipeline.record import GROUND, check_ground, note_changes
+from rlhf_cli.pipeline import record as module
+from rlhf_cli.pipeline.record import BUILD, CALCULATING, GROUND, check_ground, hash_code, note_changes
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.process import FIXED, reward_environment
 from rlhf_cli.runs.binding import CHANGED, last_change, read_record, write_record
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG
 from rlhf_cli.runs.resume import Origin
+
+PACKAGE = Path(rlhf_cli.__file__).parent
 
 
 class Notes(Reporter):
@@ -33,7 +38,8 @@ def origin_in(folder: Path, step: int = 4) -> Origin:
 
 def record(environment: dict[str, str] | None) -> dict[str, Any]:
     own = {"sha256": "5", "environment": environment}
-    return {"data": {"sha256": "d"}, "model": {"sha256_sampled": "m"}, "reward": own} | dict.fromkeys(GROUND, "same")
+    hashes = {"data": {"sha256": "d"}, "model": {"sha256_sampled": "m"}, "reward": own, BUILD: "b"}
+    return hashes | dict.fromkeys(GROUND, "same")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,46 @@ def test_threads_count_only_where_the_engine_is_not_invariant(invariant: bool | 
     reporter = Notes()
     assert check_ground(origin_in(tmp_path), now, reporter, ()) == (invariant is True)
     assert [note[:24] for note in reporter.texts] == ([] if invariant else ["threads changed (1 -> 2)"])
+
+
+@pytest.mark.parametrize(
+    ("before", "notes"),
+    [
+        ({BUILD: "b"}, []),
+        ({BUILD: None}, []),  # of an earlier build, which did not write it
+        ({BUILD: "a"}, ["another build of rlhf-cli 0.1.0 began this run: it continues, but its bytes may be others"]),
+        (
+            {BUILD: "a", "packages": "before"},
+            ["packages changed (before -> same): the run continues, but not bit for bit"],
+        ),
+    ],
+)
+def test_another_build_of_the_same_version_is_noted_on_resume(
+    before: dict[str, Any], notes: list[str], tmp_path: Path
+) -> None:
+    saved = {key: value for key, value in (record(None) | before).items() if value is not None}
+    write_record(tmp_path, saved)
+    reporter = Notes()
+    assert check_ground(origin_in(tmp_path), record(None), reporter, ()) == ("packages" not in before)
+    assert reporter.texts == notes
+
+
+def test_a_build_is_known_by_the_code_that_calculates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By nothing else: a page may change its look between two resumes."""
+    known = hash_code()
+    assert known == hash_code.__wrapped__()
+    copy = tmp_path / "rlhf_cli"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "__file__", str(copy / "pipeline" / "record.py"))
+    (copy / "report" / "page.py").write_text("")
+    assert hash_code.__wrapped__() == known
+    for room in CALCULATING:
+        file = next((copy / room).glob("*.py"))
+        content = file.read_bytes()
+        file.write_bytes(content + b" ")
+        assert hash_code.__wrapped__() != known
+        file.write_bytes(content)
+    assert hash_code.__wrapped__() == known
 
 
 def test_the_environment_of_a_reward_names_what_is_fixed_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
