@@ -1,6 +1,7 @@
 """Launch the runs of a command line: every job is checked before a folder is made or a run starts."""
 
 import shlex
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from rlhf_cli.config.search import SearchPlan
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.config.session import one_line_errors, open_hydra, show_config, show_page
 from rlhf_cli.errors import UserError
+from rlhf_cli.runs.folder import HYDRA
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep import growth
 from rlhf_cli.sweep.launchers import Launcher, read_launcher
@@ -141,6 +143,11 @@ def _run_one(hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None
     (job,) = _launches(plan, folder)
     try:
         run_alone(hydra, plan, folder, lambda: task(job))
+    except OSError as error:  # of hydra's record of the settings; our own files are named by then
+        error.filename = error.filename or str(folder)
+        if [path.name for path in folder.iterdir()] == [HYDRA]:
+            shutil.rmtree(folder)
+        raise
     finally:
         if not folder.exists():  # a run that could not begin leaves no folder, and none around it
             for parent in missing:

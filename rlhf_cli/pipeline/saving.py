@@ -135,15 +135,15 @@ class Saver:
     def _tolerate(self, step: int, error: OSError, needed: bool) -> None:
         self.failures += 1
         what = f"the checkpoint of step {step} cannot be written: {_reason(error)}"
+        newest = find_newest(self.folder / CHECKPOINTS).folder
         if needed or self.failures >= self.settings.max_failures:
             tries = "" if self.failures == 1 else f", as {self.failures} times in a row"
             raise SaveFailed(
                 what + tries,
                 where=str(self.folder / CHECKPOINTS),
-                fix="free some space, then continue by resume=",
+                fix=f"free some space, then {'continue by resume=' if newest else 'give the command again'}",
                 exit_code=EXIT_DISK,
             ) from error
-        newest = find_newest(self.folder / CHECKPOINTS).folder
         there = f"newest valid checkpoint: step {step_of(newest)}" if newest else "there is no valid checkpoint"
         self.note(f"{what}; the run goes on and tries again at the next one; {there}")
 

@@ -26,6 +26,7 @@ from rlhf_cli.runs.folder import (
     RECORD,
     REPORT,
     REWARD_LOG,
+    TENSORBOARD,
     check_kinds,
     find_links,
 )
@@ -185,7 +186,10 @@ def remove_stub_on_failure(folder: Path, *own: str) -> Iterator[None]:
 
 def _remove_stub(folder: Path, own: Sequence[str]) -> None:
     with suppress(OSError):
-        shutil.rmtree(folder / HYDRA, ignore_errors=True)
+        if (folder / CHECKPOINTS).is_dir():
+            (folder / CHECKPOINTS).rmdir()  # where it holds one, all stays
+        for name in (HYDRA, TENSORBOARD):
+            shutil.rmtree(folder / name, ignore_errors=True)
         for name in (LOCK, RECORD, CONFIG, *LOGS.values(), *own):
             (folder / name).unlink(missing_ok=True)
         for log in (folder / REWARD_LOG, *(folder / RANKS).glob("*.log")):

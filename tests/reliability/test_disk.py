@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.config import runner
 from rlhf_cli.runs.disk import DISK
 from tests.support import QUICK, Outcome, contents, lines
 
@@ -56,6 +57,35 @@ def test_if_it_stays_full_the_run_ends_and_goes_on_once_there_is_room(
     assert last.endswith("; newest valid checkpoint: step 0")
     assert rlhf("train", "resume=out").code == 0
     assert contents(tmp_path / "out") == contents(finished)
+
+
+@pytest.mark.case(32)
+def test_a_first_checkpoint_that_fails_leaves_no_folder_in_the_way(finished: Path, rlhf: Rlhf, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as full:
+        Full(full, 0)
+        outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 6
+    assert "the checkpoint of step 0 cannot be written: No space left on device" in outcome.err
+    assert outcome.err.endswith("fix: free some space, then give the command again\n")
+    assert list(tmp_path.iterdir()) == []
+    assert rlhf("train", *QUICK, "run_dir=out").code == 0
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+@pytest.mark.case(32)
+def test_a_record_of_hydras_that_cannot_be_written_leaves_no_folder(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_job(task: object, settings: Any, *more: object) -> None:
+        (Path(settings.hydra.run.dir) / ".hydra").mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runner, "run_job", run_job)
+    outcome = rlhf("train", *QUICK, "run_dir=runs/out")
+    place = tmp_path / "runs" / "out"
+    assert outcome.code == 6
+    assert outcome.err == f"error: the disk refuses: No space left on device ({place}); fix: free space or rights\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.case(32)

@@ -11,7 +11,18 @@ import pytest
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
 from rlhf_cli.runs.binding import write_record
 from rlhf_cli.runs.checkpoint import publish
-from rlhf_cli.runs.folder import ADAPTER, CONFIG, HYDRA, LOCK, METRICS, RANKS, RECORD, REWARD_LOG
+from rlhf_cli.runs.folder import (
+    ADAPTER,
+    CHECKPOINTS,
+    CONFIG,
+    HYDRA,
+    LOCK,
+    METRICS,
+    RANKS,
+    RECORD,
+    REWARD_LOG,
+    TENSORBOARD,
+)
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import (
@@ -301,6 +312,9 @@ class TestStub:
         (folder / HYDRA).mkdir(parents=True)
         for name in (f"{HYDRA}/config.yaml", LOCK, CONFIG, METRICS, REWARD_LOG):
             (folder / name).touch()
+        (folder / CHECKPOINTS).mkdir()
+        (folder / TENSORBOARD).mkdir()
+        (folder / TENSORBOARD / "events.out.tfevents.1.1").touch()
 
     @pytest.mark.case(65)
     @pytest.mark.case(66)
