@@ -8,9 +8,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from rlhf_cli.data.conversion import unwanted_column
 from rlhf_cli.data.jsonl import Jsonl, read_jsonl
@@ -44,6 +44,13 @@ class Labelled(FileSource):
     """The prompt of the texts whose rows have no column `prompt`."""
     seed: int = Field(ge=0)
     """Decides which texts make a pair."""
+
+    @model_validator(mode="after")
+    def _tells_labels_apart(self) -> Self:
+        better = spellings(self.better)
+        if both := [label for label in spellings(self.worse) if self.worse is not None and is_any_of(label, better)]:
+            raise ValueError(f"better and worse have the same label, {json.dumps(both[0])}")
+        return self
 
     def read(self, file: Path, name: str) -> Iterator[RawRow]:
         """Yield the rows as they are."""

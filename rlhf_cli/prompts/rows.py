@@ -21,6 +21,8 @@ C = TypeVar("C", bound=TrainingConfig)
 
 TWINS: Final = "with a held-out prompt"
 """Reason for rows that are left out: their prompt is held out, and enough rows are."""
+GIVE: Final = "give more prompts"
+"""The remedy where a file has too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ class Rows:
         """Reason -> number of rows; prompts that are too long are counted later."""
         return sum((part.left_out for part in self.parts), Counter())
 
+    @property
+    def advice(self) -> str:
+        """The remedy where they are too few: of all that there are, or of those up to data.max_rows."""
+        return "raise data.max_rows" if any(part.more for part in self.parts) else GIVE
+
     def describe(
         self,
         train: int,
@@ -109,10 +116,11 @@ def read_rows(config: TrainingConfig) -> Rows:
         )
     )
     if evaluate.every and len(rows.held_out) < evaluate.prompts:
+        advice = rows.advice if data.sets_aside else GIVE
         raise bad_data(
             f"{plural(len(rows.held_out), 'held-out prompt')}, fewer than evaluate.prompts={evaluate.prompts}",
             data.place(held_out=True),
-            "give more prompts, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)",
+            f"{advice}, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)",
         )
     return rows
 
@@ -160,7 +168,7 @@ def _add_part_name(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
 def check_enough(rows: Rows, counts: Sequence[int], config: TrainingConfig) -> None:
     """Raise UserError (exit 3) where `counts` training prompts, one number a part, are too few for a step."""
     without = f" ({list_reasons(rows.left_out)})" if rows.left_out else ""
-    fix = "give more prompts, or lower prompts_per_step (or evaluate.prompts, which sets some aside)"
+    fix = f"{rows.advice}, or lower prompts_per_step (or evaluate.prompts, which sets some aside)"
     if rows.left_out[TWINS]:
         fix = "give the held-out rows a file of their own (data.eval_path), or none (evaluate.every=0)"
     if sum(counts) < config.prompts_per_step:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from rlhf_cli.data.labelled import Labelled
 from rlhf_cli.data.preference import read_preference
@@ -115,6 +116,12 @@ def test_a_mistake_is_one_line(rows: list[dict[str, Any]], settings: dict[str, A
         read(tmp_path, rows, **settings)
     assert caught.value.line() == line.replace("{}", str(tmp_path / "texts.jsonl"))
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(("better", "worse"), [(1, 1), ([4, 5], [1, 4]), ("1", [0, 1]), (True, "true"), (None, [None])])
+def test_a_label_is_better_or_worse(better: Any, worse: Any) -> None:
+    with pytest.raises(ValidationError, match="better and worse have the same label"):
+        Labelled.model_validate(FIELDS | {"path": "texts.jsonl", "better": better, "worse": worse})
 
 
 def test_pairs_with_a_held_out_prompt_are_not_trained_on(tmp_path: Path) -> None:

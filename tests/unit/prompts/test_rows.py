@@ -180,6 +180,19 @@ def test_too_few_prompts_are_refused_with_what_was_left_out(tmp_path: Path) -> N
     assert caught.value.exit_code == EXIT_DATA
 
 
+def test_too_few_of_those_up_to_max_rows_are_laid_to_it(tmp_path: Path) -> None:
+    few = run_of(tmp_path, data={"max_rows": 2})
+    with pytest.raises(UserError, match=r"^2 held-out prompts, fewer than") as caught:
+        read_rows(few)
+    assert caught.value.fix is not None
+    assert caught.value.fix.startswith("raise data.max_rows, lower evaluate.prompts")
+    config = run_of(tmp_path, data={"max_rows": 4})
+    with pytest.raises(UserError, match=r"^1 training prompt, fewer than") as caught:
+        check_enough(read_rows(config), [1], config)
+    assert caught.value.fix is not None
+    assert caught.value.fix.startswith("raise data.max_rows, or lower prompts_per_step")
+
+
 class TestMixture:
     """Each part is read by its own settings."""
 
