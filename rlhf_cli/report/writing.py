@@ -10,6 +10,7 @@ from rlhf_cli.errors import UserError, bad_disk
 from rlhf_cli.report import comparison_page, losses_page, rounds_page, run_page, supervised_page, sweep_page
 from rlhf_cli.report.page import GENERATOR
 from rlhf_cli.rounds.folder import FeedbackSettings
+from rlhf_cli.runs.disk import check_parent
 from rlhf_cli.runs.reading import read_run
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import SweepRecord
@@ -40,16 +41,21 @@ def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
     return comparison_page.html(runs) if all(of_rl) else losses_page.html(runs)
 
 
-def write_page(file: Path, text: str, *, overwrite: bool) -> None:
-    """Write the page. With `overwrite`, it also replaces a file that is no page of ours.
+def check_page(file: Path, *, overwrite: bool, fix: str = "rlhf report ... --output FILE") -> None:
+    """Raise UserError where a page cannot be written, before the work for it; `fix` is the option that names another.
 
-    Raises UserError where such a file stays, and OSError where the disk refuses.
+    With `overwrite`, it also replaces a file that is no page of ours.
     """
-    if not overwrite and file.exists() and not _is_page(file):
-        what = "there is a file of this name that is no page of rlhf"
-        raise UserError(what, where=str(file), fix="rlhf report ... --output FILE")
+    check_parent(file)
     if file.is_dir():
-        raise bad_disk("cannot write the page: Is a directory", file)
+        raise bad_disk("a folder, and no file for a page", file, fix)
+    if not overwrite and file.exists() and not _is_page(file):
+        raise UserError("there is a file of this name that is no page of rlhf", where=str(file), fix=fix)
+
+
+def write_page(file: Path, text: str, *, overwrite: bool) -> None:
+    """Write the page; raises UserError as `check_page` does, and OSError where the disk refuses."""
+    check_page(file, overwrite=overwrite)
     if file.exists() and not file.is_file():  # /dev/stdout
         file.write_text(text, encoding="utf-8")
         return

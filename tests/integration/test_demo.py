@@ -90,7 +90,7 @@ def test_scenes_come_in_the_order_of_the_lecture(rlhf: Rlhf) -> None:
         (["e"], 2, "error: argument SCENE: no scene e; have a, b, c, d (rlhf demo); fix: rlhf demo --help\n"),
         (["--html"], 2, "error: argument --html: expected one argument (rlhf demo); fix: rlhf demo --help\n"),
         (["--html", "no/such.html"], 6, "error: no such folder (no); fix: make it, or name another path\n"),
-        (["c", "--fast", "--html", "."], 6, "error: cannot write the page: Is a directory (.)\n"),
+        (["c", "--fast", "--html", "."], 6, "error: a folder, and no file for a page (.); fix: --html FILE\n"),
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], code: int, said: str, rlhf: Rlhf) -> None:

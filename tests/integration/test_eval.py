@@ -69,6 +69,9 @@ def test_two_runs_on_other_data(finished: Path, rlhf: Rlhf, tmp_path: Path) -> N
         (["out", "--top-p", "1.5"], 2, "must be 0 to 1"),
         (["out", "--temperature", "0", "evaluate.samples=8"], 2, "greedy completions are all the same"),
         (["out", "data=jsonl", "data.path=none.jsonl"], 3, "no such prompt file"),
+        (["out", "--page", "out"], 6, "a folder, and no file for a page (out); fix: --page FILE"),
+        (["out", "--page", "no/such.html"], 6, "no such folder (no); fix: make it, or name another path"),
+        (["out", "--page", "out/run.json"], 2, "that is no page of rlhf (out/run.json); fix: --page FILE"),
     ],
 )
 def test_mistakes_are_one_line_before_a_model_is_loaded(

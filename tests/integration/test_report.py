@@ -149,7 +149,7 @@ def test_what_is_no_page_of_ours_stays_unless_it_is_asked_for(rlhf: Rlhf, here: 
         (["."], 5, "no run here ({cwd}); fix: rlhf runs lists them"),
         (["new"], 5, "no run here ({cwd}/new); fix: it has not begun: nothing was written yet"),
         (["a", "--output", "no/such.html"], 6, "no such folder ({cwd}/no); fix: make it, or name another path"),
-        (["a", "--output", "b"], 6, "cannot write the page: Is a directory ({cwd}/b)"),
+        (["a", "--output", "b"], 6, "a folder, and no file for a page ({cwd}/b); fix: rlhf report ... --output FILE"),
         (["a", "--jsn"], 2, "unrecognized arguments: --jsn (rlhf report); fix: did you mean --json?"),
     ],
 )

@@ -16,8 +16,7 @@ from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import expand
 from rlhf_cli.report.page import render
-from rlhf_cli.report.writing import write_page
-from rlhf_cli.runs.disk import check_parent
+from rlhf_cli.report.writing import check_page, write_page
 
 MODULES: Final = {"a": "trick", "b": "toy_example", "c": "clipping", "d": "tuning"}
 WIDEST: Final = 100
@@ -28,7 +27,7 @@ def main(argv: list[str]) -> None:
     options = _parser().parse_args(argv)
     file = expand(options.html) if options.html else None
     if file is not None:
-        check_parent(file)
+        check_page(file, overwrite=True, fix="--html FILE")
     chosen = sorted(set(options.scenes)) or list(MODULES)
     whole = chosen == list(MODULES)
     scenes = _scenes(chosen, whole, options.fast)

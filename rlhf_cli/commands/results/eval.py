@@ -21,8 +21,9 @@ from rlhf_cli.display.verbs.eval import show_sides
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_RESUME, UserError, visible
 from rlhf_cli.evaluation.sides import compare_sides
+from rlhf_cli.paths import expand
 from rlhf_cli.report.sides_page import html
-from rlhf_cli.report.writing import write_page
+from rlhf_cli.report.writing import check_page, write_page
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.folder import ADAPTER
 from rlhf_cli.runs.kind import check_verb
@@ -57,6 +58,9 @@ def main(argv: list[str]) -> None:
     """Sample, score, compare; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     paths, overrides = _split(options.words)
+    page = expand(options.page) if options.page else None
+    if page is not None:
+        check_page(page, overwrite=False, fix="--page FILE")
     decoding = Decoding(options.temperature, options.top_k, options.top_p, options.min_p)
     if options.harness is not None:
         _refuse_beside_harness(options, decoding, paths)
@@ -97,9 +101,9 @@ def main(argv: list[str]) -> None:
     names = _names(found)
     row = {"a": names[0], "b": names[1], "decoding": asdict(decoding), **asdict(compared)}
     print_result(row, partial(show_sides, compared, names, options.temperature), as_json=options.json, indent=None)
-    if options.page:
-        write_page(Path(options.page), html(compared, sides, prompts, names), overwrite=False)
-        print(f"written to {visible(options.page)}", file=sys.stderr)
+    if page is not None:
+        write_page(page, html(compared, sides, prompts, names), overwrite=False)
+        print(f"written to {visible(str(page))}", file=sys.stderr)
 
 
 def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -9,7 +9,6 @@ from rlhf_cli.errors import UserError, bad_run, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.rounds.folder import FeedbackSettings
-from rlhf_cli.runs.disk import check_parent
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import find_named, has_run, missing_folder
 from rlhf_cli.sweep.growth import read_beta
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> None:
     folders = list(dict.fromkeys(_folder(name) for name in options.runs))
     if options.output is not None:
         file = expand(options.output).absolute()
-        check_parent(file)
+        writing.check_page(file, overwrite=True)
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     writing.write_page(file, writing.page_of(folders, options.compare_at), overwrite=options.output is not None)

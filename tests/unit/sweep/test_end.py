@@ -28,7 +28,7 @@ def test_a_page_that_cannot_be_written_is_a_note(tmp_path: Path, capsys: pytest.
     (tmp_path / "report.html" / "in the way").mkdir(parents=True)
     with open_sweep(two_by_two(tmp_path)):
         pass
-    assert capsys.readouterr().err.startswith("note: there is a file of this name that is no page of rlhf (")
+    assert capsys.readouterr().err.startswith("note: a folder, and no file for a page (")
 
 
 def test_a_page_of_others_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
