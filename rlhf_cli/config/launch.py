@@ -144,10 +144,9 @@ def _run_one(hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None
     try:
         run_alone(hydra, plan, folder, lambda: task(job))
     except OSError as error:  # of hydra's record of the settings; our own files are named by then
-        error.filename = error.filename or str(folder)
         if [path.name for path in folder.iterdir()] == [HYDRA]:
             shutil.rmtree(folder)
-        raise
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(folder)) from error
     finally:
         if not folder.exists():  # a run that could not begin leaves no folder, and none around it
             for parent in missing:

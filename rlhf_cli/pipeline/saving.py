@@ -115,11 +115,15 @@ class Saver:
         return self._replace(REWARD_MODEL, lambda folder: write_classifier(policy, folder, reads))
 
     def _replace(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Replace a folder of the run by one that `write` fills; it is whole or absent."""
+        """Replace a folder of the run by one that `write` fills; it is whole or absent. An OSError names it."""
         final, scratch = self.folder / name, self.folder / f".{name}.new"
         self._clear(scratch)
         self.disk.mkdir(scratch)
-        write(scratch)
+        try:
+            write(scratch)
+        except OSError as error:
+            self._clear(scratch)
+            raise OSError(error.errno, _reason(error), str(final)) from error
         for file in sorted(scratch.iterdir()):
             self.disk.sync(file)
         self.disk.sync(scratch)

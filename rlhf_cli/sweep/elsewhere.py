@@ -158,12 +158,28 @@ def _submitit(launcher: Slurm, folder: Path) -> Submit:
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
     import submitit
 
-    executor = submitit.AutoExecutor(folder, cluster=launcher.cluster, **{
-        f"{launcher.cluster}_max_num_timeout": launcher.max_num_timeout
-    })  # fmt: skip
     own = launcher.model_dump(exclude={"cluster", "max_num_timeout"}, exclude_none=True)
     names = {"partition", "account", "qos", "constraint", "gres", "signal_delay_s"}
-    executor.update_parameters(
-        name="rlhf", **{f"slurm_{key}" if key in names else key: value for key, value in own.items()}
-    )
-    return lambda trial: _SlurmJob(executor.submit(trial))
+    with _refusals_of_slurm():
+        executor = submitit.AutoExecutor(folder, cluster=launcher.cluster, **{
+            f"{launcher.cluster}_max_num_timeout": launcher.max_num_timeout
+        })  # fmt: skip
+        executor.update_parameters(
+            name="rlhf", **{f"slurm_{key}" if key in names else key: value for key, value in own.items()}
+        )
+
+    def submit(trial: RemoteTrial) -> Handle:
+        with _refusals_of_slurm():
+            return _SlurmJob(executor.submit(trial))
+
+    return submit
+
+
+@contextmanager
+def _refusals_of_slurm() -> Iterator[None]:
+    """Turn an error of submitit's into a UserError."""
+    try:
+        yield
+    except RuntimeError as error:
+        fix = "start the sweep where sbatch and srun are, with settings that they take"
+        raise UserError(f"Slurm takes no job: {first_line(error)}", where="hydra/launcher=slurm", fix=fix) from error

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import make_score
+from rlhf_cli.pipeline import saving
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.state import Best, TrainState
 from rlhf_cli.runs.disk import Disk
@@ -41,6 +43,18 @@ def test_a_reward_model_is_replaced_whole(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         saver.export_reward_model(policy, "auto")
     saver.disk = Disk()
+    with pytest.MonkeyPatch.context() as full:
+
+        def refuse(policy: Policy, folder: Path, reads: str) -> None:
+            (folder / "half").touch()
+            raise OSError("Error while serializing: No space left on device")  # as safetensors has it
+
+        full.setattr(saving, "write_classifier", refuse)
+        with pytest.raises(OSError, match="Error while serializing: No space") as caught:
+            saver.export_reward_model(policy, "auto")
+    assert caught.value.filename == str(tmp_path / "reward_model")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".reward_model.new").mkdir()
     (tmp_path / ".reward_model.new" / "left.over").touch()
     folder = saver.export_reward_model(policy, "auto")
     assert folder == tmp_path / "reward_model"

@@ -96,6 +96,13 @@ def test_our_own_launcher_starts_processes(tmp_path: Path) -> None:
 JOB = Job("a", Path("sweep/a"), ("train",), 1, "settings", False)
 
 
+SLURM = Slurm.model_validate(
+    dict.fromkeys(("account", "qos", "constraint", "gres", "mem_gb"))
+    | {"cluster": "slurm", "partition": "gpu", "cpus_per_task": 2, "gpus_per_node": 0}
+    | {"timeout_min": 60, "signal_delay_s": 90, "max_num_timeout": 3}
+)
+
+
 class Future:
     """What joblib and submitit give for a trial; the test says how it stands."""
 
@@ -168,12 +175,7 @@ def test_a_job_of_slurm(
 
     monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "")
     monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=make))
-    empty = dict.fromkeys(("partition", "account", "qos", "constraint", "gres", "mem_gb"))
-    launcher = Slurm.model_validate(
-        {**empty, "cluster": "slurm", "partition": "gpu", "cpus_per_task": 2, "gpus_per_node": 0}
-        | {"timeout_min": 60, "signal_delay_s": 90, "max_num_timeout": 3}
-    )
-    with elsewhere.starter(launcher, tmp_path, 1) as start:
+    with elsewhere.starter(SLURM, tmp_path, 1) as start:
         process, future = start(JOB, {}), asked[0].future
         future.state = state
         process.send_signal(signal.SIGTERM)
@@ -183,6 +185,23 @@ def test_a_job_of_slurm(
         ("made", tmp_path / ".submitit", {"cluster": "slurm", "slurm_max_num_timeout": 3}),
         ("update_parameters", parameters | {"slurm_signal_delay_s": 90}),
     ]
+
+
+@pytest.mark.parametrize("at", ["AutoExecutor", "submit"])
+def test_a_slurm_that_takes_no_job_is_one_line(at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*asked: object, **settings: object) -> None:
+        raise RuntimeError("sbatch: error: invalid partition specified: gpu\nand more")
+
+    refusing = SimpleNamespace(AutoExecutor=refuse if at == "AutoExecutor" else Asked)
+    monkeypatch.setattr(Asked, "submit", refuse)
+    monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "")
+    monkeypatch.setitem(sys.modules, "submitit", refusing)
+    with pytest.raises(UserError) as caught, elsewhere.starter(SLURM, tmp_path, 1) as start:
+        start(JOB, {})
+    assert caught.value.line() == (
+        "Slurm takes no job: sbatch: error: invalid partition specified: gpu (hydra/launcher=slurm); "
+        "fix: start the sweep where sbatch and srun are, with settings that they take"
+    )
 
 
 class Cluster:
