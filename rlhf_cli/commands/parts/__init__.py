@@ -14,5 +14,6 @@ rounds       do what is left of a round of `feedback`
 searching    run the trials of a search, each chosen when a process is free for it
 sweeping     run the trials of `train -m`, and show the answer
 stage        show a scene of `demo` on a terminal
-ready        refuse mistakes before anything is written, and find where a run continues
+ready        refuse mistakes before anything is written, and hold the folder of a run
+resuming     find the run that a command goes on with
 """

@@ -1,4 +1,4 @@
-"""Prepare a run: refuse mistakes before anything is written, find where it continues, and name the code it runs."""
+"""Prepare a run: refuse mistakes before anything is written, name the code it runs, and hold its folder."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,31 +7,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhf_cli.config.compose import amend_for
+from rlhf_cli.commands.parts.resuming import find_run_in, refuse_shared
 from rlhf_cli.config.jobs import compose_config
-from rlhf_cli.config.security import refuse_unsaid_trust
-from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError, disk_errors
+from rlhf_cli.errors import Stopped, UserError, disk_errors
 from rlhf_cli.models.location import check_reference, code_notice, local_path
-from rlhf_cli.paths import why_shared
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.rewards.columns import check_rows
-from rlhf_cli.runs.binding import is_own
-from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
+from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint
 from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of
-from rlhf_cli.runs.folder import CHECKPOINTS, RESULT, REWARD_LOG, SWEEP, check_kinds
-from rlhf_cli.runs.kind import SUPERVISED, check_verb
+from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG, SWEEP
+from rlhf_cli.runs.kind import SUPERVISED
 from rlhf_cli.runs.lock import hold
-from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import (
-    Origin,
-    find_foreign,
-    find_origin,
-    has_run,
-    is_exported,
-    read_config,
-    remove_stub_on_failure,
-)
+from rlhf_cli.runs.resume import Origin, read_config, remove_stub_on_failure
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schedules.constant import Constant
@@ -104,7 +92,7 @@ def _check_place(config: C, verb: Verb[C], sweep_dir: str | None = None) -> None
     if config.run_dir is not None:
         find_run_in(Path(config.run_dir), config, verb)
     if sweep_dir is not None and not (Path(sweep_dir) / SWEEP).is_file():
-        _refuse_shared(Path(sweep_dir), "sweep_dir")
+        refuse_shared(Path(sweep_dir), "sweep_dir")
     check_sinks(config.sinks)
 
 
@@ -119,87 +107,6 @@ def check_model(config: TrainingConfig) -> None:
     """Raise UserError where the model's folder is missing."""
     if config.model.kind == "pretrained":
         local_path(config.model)
-
-
-def resume_target(argv: Sequence[str]) -> str | None:
-    """The run that a command line resumes, by `resume=`; None where it begins one, or finds out itself (auto)."""
-    targets = [_unquoted(argument.removeprefix("resume=")) for argument in argv if argument.startswith("resume=")]
-    return targets[-1] if targets and targets[-1] not in ("auto", "null") else None
-
-
-def _unquoted(text: str) -> str:
-    """The text without the quotes around it; a folder's name may end in one."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] in "'\"" else text
-
-
-def find_run_in(folder: Path, config: C, verb: Verb[C]) -> tuple[C, Origin | None]:
-    """Find the run in `folder`: the config to use, and where to continue (None: a new run).
-
-    Raises UserError where the folder holds a run that this command must not touch.
-    """
-    check_kinds(folder)
-    if not has_run(folder):
-        _refuse_shared(folder, "run_dir")
-        if name := find_foreign(folder):
-            what = f"{folder} holds {name}, which is no run's, and would be written over"
-            raise UserError(what, where="run_dir", fix="give another folder, as run_dir=outputs/NAME")
-        return config, None
-    if config.resume != "auto":
-        raise UserError(
-            f"{folder} holds a run already",
-            where="run_dir",
-            fix=f"continue it by resume={folder}, or give another folder",
-        )
-    origin = find_origin(str(folder))
-    saved = read_config(folder, origin.checkpoint)
-    check_verb(saved, verb.words, folder)
-    return _settings_to_resume(verb, saved, config, origin), origin
-
-
-def _refuse_shared(folder: Path, key: str) -> None:
-    if why := why_shared(folder):
-        raise UserError(f"{folder} is {why}", where=key, fix=f"give a folder of its own, as {key}=outputs/NAME")
-
-
-def find_run_to_resume(target: str, overrides: Sequence[str], verb: Verb[C]) -> tuple[C, Origin]:
-    """Find the run that `resume=target` means: its config with these overrides, and where to continue.
-
-    Raises UserError for overrides that a resumed run cannot take.
-    """
-    if {"-m", "--multirun"} & set(overrides):
-        raise UserError("resume= continues one run, -m starts many", where="resume", fix="leave one of them out")
-    if any(override.startswith(("run_dir=", "sweep_dir=")) for override in overrides):
-        raise UserError("a run goes on in its own folder", where="resume", fix="leave run_dir and sweep_dir out")
-    origin = find_origin(target, verb.words)
-    saved = read_config(origin.folder, origin.checkpoint)
-    check_verb(saved, verb.words, origin.folder)
-    config = amend_for(verb, saved, overrides)
-    refuse_unsaid_trust(config, overrides, EXIT_RESUME)
-    return _settings_to_resume(verb, saved, config, origin), origin
-
-
-def _settings_to_resume(verb: Verb[C], saved: dict[str, Any], config: C, origin: Origin) -> C:
-    """The config to resume with; raises UserError for what may not change, and for fewer steps than are done."""
-    config, done = resume_config(amend_for(verb, saved, ()), config), step_of(origin.checkpoint)
-    if config.steps < done:
-        raise UserError(
-            f"step {done} is done already",
-            where=f"steps={config.steps}",
-            fix=f"steps={2 * done}, or name an earlier checkpoint: resume={origin.folder}/{CHECKPOINTS}/step-...",
-        )
-    return config
-
-
-def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None:
-    """Read the result of a run with nothing left to do; None where a step or the conclusion is missing."""
-    if origin is None:
-        return None
-    result, step = Result.read(origin.folder) if is_own(origin.folder, RESULT) else None, step_of(origin.checkpoint)
-    if result is None or not is_exported(origin.folder):
-        return None
-    saved = read_config(origin.folder, origin.checkpoint).get("stop")
-    is_stopped = result.stopped is not None and saved == config.stop.model_dump(mode="json")
-    return result if step == result.step and (step >= config.steps or is_stopped) else None
 
 
 def notes_at_start(config: TrainingConfig, origin: Origin | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from rlhf_cli.commands.parts import ready
+from rlhf_cli.commands.parts import ready, resuming
 from rlhf_cli.config.arguments import renew_command
 from rlhf_cli.config.launch import Launch
 from rlhf_cli.display.dashboard import CURVES, Curve
@@ -113,7 +113,7 @@ def start(
     assert config.run_dir is not None
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    find = partial(ready.find_run_in, folder, config, trainer.verb)
+    find = partial(resuming.find_run_in, folder, config, trainer.verb)
     _run(trainer, config, folder, find, source, command, begun)
 
 
@@ -122,17 +122,17 @@ def resume(trainer: Trainer[C, R], argv: Sequence[str], begun: float) -> bool:
 
     Raises UserError for overrides that the run cannot take.
     """
-    target = ready.resume_target(argv)
+    target = resuming.resume_target(argv)
     if target is None:
         return False
     overrides = [argument for argument in argv if not argument.startswith("resume=")]
-    config, origin = ready.find_run_to_resume(target, overrides, trainer.verb)
+    config, origin = resuming.find_run_to_resume(target, overrides, trainer.verb)
     check_sinks(config.sinks)
     trainer.check_sources(config)
     with composing(trainer.verb):
         command = renew_command(read_record(origin.folder).get("command", ()), overrides)
     same = str(origin.checkpoint if is_checkpoint(target) else origin.folder)
-    find = partial(ready.find_run_to_resume, same, overrides, trainer.verb)
+    find = partial(resuming.find_run_to_resume, same, overrides, trainer.verb)
     _run(trainer, config, origin.folder, find, None, command, begun)
     return True
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from rlhf_cli.commands.parts import ready, running
+from rlhf_cli.commands.parts.resuming import read_result
 from rlhf_cli.commands.parts.running import Trainer
 from rlhf_cli.config.launch import launch_one
 from rlhf_cli.display.dashboard import LOSSES, PAIRS
@@ -14,10 +15,7 @@ from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.ranks.children import place
-from rlhf_cli.runs.binding import is_own
-from rlhf_cli.runs.checkpoint import step_of
-from rlhf_cli.runs.folder import RESULT
-from rlhf_cli.runs.resume import Origin, is_exported
+from rlhf_cli.runs.resume import Origin
 from rlhf_cli.supervised.lessons import check_lessons
 from rlhf_cli.supervised.result import SupervisedResult
 from rlhf_cli.supervised.settings import SupervisedConfig
@@ -51,8 +49,7 @@ def trainer_of(verb: SupervisedVerb) -> Trainer[SupervisedConfig, SupervisedResu
 
 def _read_final_result(config: SupervisedConfig, origin: Origin | None) -> SupervisedResult | None:
     """Read the result of a run with nothing left to do; None where a step or the conclusion is missing."""
-    result = SupervisedResult.read(origin.folder) if origin is not None and is_own(origin.folder, RESULT) else None
-    if origin is None or result is None or step_of(origin.checkpoint) != result.step or not is_exported(origin.folder):
+    if (result := read_result(SupervisedResult, origin)) is None:
         return None
     has_stalled = result.stalled is not None and result.stalled == config.patience
     exports_same = result.exported == (result.step if config.patience is None else result.best)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts import ready, running
+from rlhf_cli.commands.parts.resuming import read_result
 from rlhf_cli.commands.parts.running import Trainer
 from rlhf_cli.commands.parts.searching import run_search
 from rlhf_cli.commands.parts.sweeping import open_sweep
@@ -20,7 +21,7 @@ from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.folder import REWARD_LOG
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin
+from rlhf_cli.runs.resume import Origin, read_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verbs import TRAIN
 
@@ -62,5 +63,14 @@ def _train(
         return conclude(run)
 
 
-TRAINER: Final = Trainer(TRAIN, ready.check_sources, ready.read_final_result, _train, show_result)
+def _read_final_result(config: RunConfig, origin: Origin | None) -> Result | None:
+    """Read the result of a run with nothing left to do; None where a step or the conclusion is missing."""
+    if origin is None or (result := read_result(Result, origin)) is None:
+        return None
+    saved = read_config(origin.folder, origin.checkpoint).get("stop")
+    is_stopped = result.stopped is not None and saved == config.stop.model_dump(mode="json")
+    return result if result.step >= config.steps or is_stopped else None
+
+
+TRAINER: Final = Trainer(TRAIN, ready.check_sources, _read_final_result, _train, show_result)
 """Training by reinforcement learning."""
