@@ -30,7 +30,7 @@ def job_name(number: int, jobs: Sequence[Sequence[str]]) -> str:
 
 
 def differences(jobs: Sequence[Sequence[str]], taken: Sequence[dict[str, str]] = ()) -> list[dict[str, str]]:
-    """For each job, the keys that not all jobs set alike, with its values.
+    """The settings that tell each job from the others: the keys that not all jobs set alike, with its values.
 
     A path is cut short where that is enough to tell the jobs from each other, and from those that are `taken`.
     """

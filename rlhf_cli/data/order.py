@@ -41,7 +41,7 @@ def split_by_weight(weights: Sequence[float], count: int) -> list[int]:
 
 @lru_cache(maxsize=4)
 def _turns(weights: tuple[float, ...], count: int) -> tuple[tuple[int, int], ...]:
-    """For each of the first `count` prompts: its part, and the number of earlier prompts of that part.
+    """The part of each of the first `count` prompts, and the number of earlier prompts of that part.
 
     The quota method (Balinski and Young 1975): of the parts behind their share, take the part with the most weight per
     prompt. Every part stays within 1 of its share; always taking the part farthest behind would not ensure that.

@@ -45,7 +45,7 @@ def average(values: Values) -> Estimate:
 
 
 def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each point (KL, reward): whether no other is better in one of the two, and at least as good in the other."""
+    """Whether, of each point (KL, reward), no other is better in one of the two, and at least as good in the other."""
     return [
         not any(kl <= own_kl and reward >= own and (kl < own_kl or reward > own) for kl, reward in points)
         for own_kl, own in points

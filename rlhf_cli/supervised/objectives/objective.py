@@ -110,7 +110,7 @@ class Objective(Settings):
 
     @abstractmethod
     def values(self, columns: Columns) -> dict[str, list[float]]:
-        """For some figures, a value an example, whose mean is the figure: for intervals and paired changes."""
+        """The values of some figures, one an example, whose mean is the figure: for intervals and paired changes."""
 
     def intervals(self, columns: Columns) -> dict[str, Interval]:
         """The figures of `values`, each with its interval over examples; a figure of one value has none."""
