@@ -159,8 +159,10 @@ def settle(
             reporter.note("the weights are bfloat16, as in the model's file: quick on this CPU; dtype=float32 is finer")
     else:
         data = read_hash(origin.folder, "data")
-        is_same_ground = check_ground(origin, record, reporter, config.resume_allow)
+        is_same_ground, known = check_ground(origin, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
+        if known != read_record(origin.folder):
+            write_record(origin.folder, known)
         if not is_same_ground:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
         if data != record["data"]["sha256"]:

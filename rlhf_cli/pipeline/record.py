@@ -126,10 +126,13 @@ def _text_hash(policy: Policy) -> str:
     return text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
 
 
-def check_ground(origin: Origin, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:
+def check_ground(
+    origin: Origin, now: RunRecord, reporter: Reporter, allowed: Sequence[str]
+) -> tuple[bool, dict[str, Any]]:
     """Refuse a changed model, data or source of the reward, unless `allowed` names it.
 
-    Notes the other changes that keep the run from repeating bit for bit; returns whether there are none.
+    Notes the other changes that keep the run from repeating bit for bit; returns whether there are none, and the record
+    to go on with, which the caller writes once nothing refuses it any more.
     """
     folder, step = origin.folder, step_of(origin.checkpoint)
     before = read_record(folder)
@@ -157,9 +160,9 @@ def check_ground(origin: Origin, now: RunRecord, reporter: Reporter, allowed: Se
                 f"bring the {name} back, start a new run, or allow it: resume_allow=[{name}]",
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
-        write_record(folder, before := with_changes(before | {name: now.get(name, {})}, (name,), step))
+        before = with_changes(before | {name: now.get(name, {})}, (name,), step)
     if now.get(REFERENCE) and not before.get(REFERENCE):  # reference=model now, as resume_allow or a fork allows
-        write_record(folder, before := before | {REFERENCE: now[REFERENCE]})
+        before = before | {REFERENCE: now[REFERENCE]}
     invariant = before.get("invariant") is True and now.get("invariant") is True
     ground = [key for key in GROUND if not (invariant and key == "threads")]
     changed = [(key, before.get(key), now[key]) for key in ground if before.get(key) != now[key]]
@@ -172,7 +175,7 @@ def check_ground(origin: Origin, now: RunRecord, reporter: Reporter, allowed: Se
         changed += [(f"{name} of the reward's process", old.get(name), new.get(name)) for name in names]
     for key, former, present in changed:
         reporter.note(f"{key} changed ({former} -> {present}): the run continues, but not bit for bit")
-    return not changed
+    return not changed, before
 
 
 def note_changes(origin: Origin, folder: Path, settings: Mapping[str, Any], reporter: Reporter) -> int:

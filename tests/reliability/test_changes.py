@@ -56,15 +56,18 @@ def test_what_is_allowed_is_obeyed(
 
 
 @pytest.mark.case(27)
-def test_an_adapter_of_another_rank_is_one_line_even_where_it_is_allowed(
-    rlhf: Rlhf, copied: Callable[[], Path]
+@pytest.mark.parametrize("override", ["model.lora.rank=4", "model.layers=2", "model.lora.target_modules=[q_proj]"])
+def test_an_adapter_of_another_shape_is_one_line_even_where_it_is_allowed(
+    override: str, rlhf: Rlhf, copied: Callable[[], Path]
 ) -> None:
-    copied()
-    outcome = rlhf("train", "resume=out", "steps=8", "model.lora.rank=4", "resume_allow=[model]")
+    run = copied()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = rlhf("train", "resume=out", "steps=8", override, "resume_allow=[model]")
     assert outcome.code == 5
     last = outcome.err.splitlines()[-1]
     assert last.startswith("error: the adapter does not fit the model: ")
     assert last.endswith("; newest valid checkpoint: step 6")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.case(26)

@@ -42,6 +42,13 @@ def record(environment: dict[str, str] | None) -> dict[str, Any]:
     return hashes | dict.fromkeys(GROUND, "same")
 
 
+def goes_on(origin: Origin, now: dict[str, Any], reporter: Reporter, allowed: tuple[str, ...]) -> bool:
+    """Check the ground, and go on with the record that it gives."""
+    is_same, known = check_ground(origin, now, reporter, allowed)
+    write_record(origin.folder, known)
+    return is_same
+
+
 @pytest.mark.parametrize(
     ("before", "now", "notes"),
     [
@@ -57,7 +64,7 @@ def test_a_changed_environment_of_the_reward_is_said_on_resume(
 ) -> None:
     write_record(tmp_path, record(before))
     reporter = Notes()
-    assert check_ground(origin_in(tmp_path), record(now), reporter, ()) == (not notes)
+    assert goes_on(origin_in(tmp_path), record(now), reporter, ()) == (not notes)
     assert reporter.texts == [f"{note}: the run continues, but not bit for bit" for note in notes]
 
 
@@ -66,7 +73,7 @@ def test_threads_count_only_where_the_engine_is_not_invariant(invariant: bool | 
     before, now = (record(None) | {"threads": threads, "invariant": invariant} for threads in (1, 2))
     write_record(tmp_path, before)
     reporter = Notes()
-    assert check_ground(origin_in(tmp_path), now, reporter, ()) == (invariant is True)
+    assert goes_on(origin_in(tmp_path), now, reporter, ()) == (invariant is True)
     assert [note[:24] for note in reporter.texts] == ([] if invariant else ["threads changed (1 -> 2)"])
 
 
@@ -88,7 +95,7 @@ def test_another_build_of_the_same_version_is_noted_on_resume(
     saved = {key: value for key, value in (record(None) | before).items() if value is not None}
     write_record(tmp_path, saved)
     reporter = Notes()
-    assert check_ground(origin_in(tmp_path), record(None), reporter, ()) == ("packages" not in before)
+    assert goes_on(origin_in(tmp_path), record(None), reporter, ()) == ("packages" not in before)
     assert reporter.texts == notes
 
 
@@ -133,17 +140,17 @@ def test_what_a_run_learns_from_does_not_change_unsaid(part: str, key: str, what
     now[part] = now[part] | {key: "now"}
     write_record(tmp_path, record(None) | {part: now[part] | {key: "before"}})
     with pytest.raises(UserError) as caught:
-        check_ground(origin_in(tmp_path), now, Notes(), ())
+        goes_on(origin_in(tmp_path), now, Notes(), ())
     assert (caught.value.what, caught.value.exit_code) == (f"the {what} changed since the run began", EXIT_RESUME)
-    assert check_ground(origin_in(tmp_path), now, Notes(), (part,))
+    assert goes_on(origin_in(tmp_path), now, Notes(), (part,))
     assert read_record(tmp_path)[CHANGED] == {part: 4}
-    assert check_ground(origin_in(tmp_path), now, Notes(), ())  # it was allowed, and noted as the run's own
+    assert goes_on(origin_in(tmp_path), now, Notes(), ())  # it was allowed, and noted as the run's own
 
 
 @pytest.mark.parametrize(("part", "key"), [("model", "sha256_text"), ("reward", "sha256")])
 def test_a_record_of_an_earlier_commit_has_fewer_hashes(part: str, key: str, tmp_path: Path) -> None:
     write_record(tmp_path, record(None) | {part: record(None)[part] | {key: None}})
-    assert check_ground(origin_in(tmp_path), record(None) | {part: record(None)[part] | {key: "new"}}, Notes(), ())
+    assert goes_on(origin_in(tmp_path), record(None) | {part: record(None)[part] | {key: "new"}}, Notes(), ())
 
 
 @pytest.mark.parametrize(
