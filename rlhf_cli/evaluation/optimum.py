@@ -217,8 +217,7 @@ def progress_to_optimum(progress: Optimum) -> str:
     shares = []
     if progress.percent is not None:
         ends = (progress.percent, progress.low, progress.high)
-        numbers = (f"{round(value) + 0.0:.0f}" for value in ends if value is not None)
-        shares.append("about {} % (95 % interval {} to {})".format(*numbers))
+        shares.append("about {} % (95 % interval {} to {})".format(*(round(end) for end in ends if end is not None)))
     if progress.bound is not None and progress.bound > 0:
         shares.append(f"at least {progress.bound:.0f} %")
     if not shares:

@@ -57,7 +57,7 @@ class Lengths:
         return cls(
             least=least,
             median=ordered[(len(ordered) - 1) // 2],
-            p90=ordered[-(-9 * len(ordered) // 10) - 1],
+            p90=ordered[-1 - len(ordered) // 10],
             most=most,
             histogram=tuple(Bin(least + i * width, least + (i + 1) * width - 1, count[i]) for i in bins),
         )

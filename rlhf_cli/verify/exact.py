@@ -149,7 +149,7 @@ def _truncated(logits: Tensor, target: Target) -> Tensor:
     """The logits with -inf for the tokens that top-k, top-p of the rest and min-p of the rest leave out."""
     keep = torch.zeros_like(logits, dtype=torch.bool)
     for place in product(*map(range, logits.shape[:-1])):
-        chances = torch.softmax(logits[place].detach(), 0).tolist()
+        chances = torch.softmax(logits[place], 0).tolist()
         order = sorted(range(len(chances)), key=lambda token: -chances[token])[: target.top_k]
         total, mass, kept = sum(chances[token] for token in order), 0.0, []
         for token in order:

@@ -44,6 +44,12 @@ def test_a_score_that_all_have_is_the_objective_of_the_reference() -> None:
     assert_close(kept, torch.full((2,), 2.5, dtype=torch.float64))
 
 
+def test_the_states_that_a_text_of_three_tokens_visits() -> None:
+    # 0, then 3 * 0 + 1 + 1 = 2, then 3 * 2 + 1 + 0 = 7; entry v of state s is 3 s + v: 1 + 6 + 23
+    numbers = torch.arange(13 * 3, dtype=torch.float64).view(1, 13, 3)
+    assert exact._of_texts(numbers, [(1, 0, 2)], 3).tolist() == [[30.0]]
+
+
 def chances_to_end(one: Tables) -> torch.Tensor:
     """The policy's probability of a text that ends, for each prompt."""
     whole = torch.softmax(one.policy, -1)
