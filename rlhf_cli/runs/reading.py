@@ -61,7 +61,7 @@ def read_run(folder: Path) -> SavedRun:
         config=read_object(folder / CONFIG),
         record=read_object(folder / RECORD),
         result=Result.read(folder),
-        metrics=tuple(_steps(read_lines(folder / METRICS))),
+        metrics=tuple(read_steps(folder)),
         timings=tuple(_steps(read_lines(folder / TIMINGS))),
         early=tuple(early),
         late=tuple(late) if early and late and early[0]["step"] != late[0]["step"] else (),
@@ -77,7 +77,7 @@ def read_steps(folder: Path) -> Iterator[Row]:
 
 def read_metrics(folder: Path, until: int) -> list[dict[str, float]]:
     """The rows of metrics.jsonl up to step `until`; a value that is no number is NaN."""
-    rows = (row for row in _steps(read_lines(folder / METRICS)) if row["step"] <= until)
+    rows = (row for row in read_steps(folder) if row["step"] <= until)
     return [{key: value if isinstance(value, int | float) else math.nan for key, value in row.items()} for row in rows]
 
 

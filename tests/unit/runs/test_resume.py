@@ -152,6 +152,9 @@ class TestLastTwo:
             "two checkpoints are needed: 1 usable; step-00000004: state.json: sha256 mismatch "
             f"({run}); fix: go on with it: rlhf train resume=RUN"
         )
+        (run / "config.json").write_text('{"steps": 4, "objective": {"kind": "sft"}}')
+        with pytest.raises(UserError, match="rlhf sft resume=RUN"):
+            find_last_stretch(run)
 
 
 class TestLatest:
@@ -218,7 +221,10 @@ class TestLatest:
 
 def test_a_run_is_a_folder_with_a_config_and_a_checkpoint_valid_or_not(tmp_path: Path) -> None:
     assert not has_run(tmp_path)
-    assert not has_run(make_run(tmp_path / "only a config"))
+    only = make_run(tmp_path / "only a config")
+    assert not has_run(only)
+    (only / METRICS).write_text("\n")
+    assert has_run(only)
     assert has_run(make_run(tmp_path / "run", 0))
     spoil(tmp_path / "run", 0)
     assert has_run(tmp_path / "run")
@@ -294,9 +300,12 @@ def test_the_adapter_of_a_run_is_its_export_until_the_run_goes_on(tmp_path: Path
     (final / "adapter_model.safetensors").write_bytes(bytes(3))
     assert find_adapter(run) == find_adapter(final) == (final, run)
     assert is_exported(run)
+    (final / "adapter_model.safetensors").write_bytes(bytes(4))
+    with pytest.raises(UserError, match=r"^adapter_model\.safetensors is not what the run saved") as caught:
+        find_adapter(run)
+    assert caught.value.fix == f"name the checkpoint: {run / 'checkpoints' / 'step-00000003'}"
     newest = publish(run / "checkpoints", 8, {"adapter_model.safetensors": bytes(8)})
     assert find_adapter(run) == (newest, run)
-    (final / "adapter_model.safetensors").write_bytes(bytes(4))
     assert find_adapter(final) == (final, run)  # of which the newest checkpoint knows nothing
     assert not is_exported(run)
     (run / "result.json").unlink()
