@@ -200,6 +200,14 @@ class TestLatest:
         (foreign / "config.json").write_text('{"model_type": "llama"}')
         assert find_origin("latest") == Origin(wanted, wanted / "checkpoints/step-00000004", ())
 
+    def test_each_verb_continues_its_own_runs(self, outputs: Path) -> None:
+        mine = self.at(make_run(outputs / "a", 2), 100)
+        other = make_run(outputs / "b", 2)
+        (other / "config.json").write_text('{"steps": 4, "objective": {"kind": "sft"}}')
+        self.at(other, 200)
+        assert find_origin("latest").folder == mine
+        assert find_origin("latest", "sft").folder == other
+
     def test_one_that_is_at_work_is_passed_over(self, outputs: Path) -> None:
         free = self.at(make_run(outputs / "a", 2), 100)
         busy = self.at(make_run(outputs / "b", 2), 200)
@@ -254,6 +262,23 @@ def test_a_start_that_was_killed_before_its_settings_left_nothing_foreign(tmp_pa
 
 def test_the_saved_config_is_plain_data(tmp_path: Path) -> None:
     assert read_config(make_run(tmp_path / "run")) == config_fields(steps=10)
+
+
+@pytest.mark.parametrize(
+    ("asked", "began_with", "dtype"),
+    [
+        ("auto", "bfloat16", "bfloat16"),
+        ("float32", "bfloat16", "float32"),
+        ("auto", "int8", "auto"),
+        ("auto", None, "auto"),
+    ],
+)
+def test_the_precision_is_the_one_that_the_run_began_with(
+    tmp_path: Path, asked: str, began_with: str | None, dtype: str
+) -> None:
+    write_record(tmp_path, {"dtype": began_with})
+    (tmp_path / CONFIG).write_text(json.dumps({"dtype": asked}))
+    assert read_config(tmp_path)["dtype"] == dtype
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff"])
