@@ -4,6 +4,7 @@ A completion is a text, or a list of chat messages. Without a prompt, it is what
 implicit prompt): whole messages, or whole words, without the white space behind them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -95,7 +96,9 @@ def _number(row: PromptRow, name: str, default: float) -> float:
     try:
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             return float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:  # a whole number that no float holds
+        return math.inf
+    except ValueError:
         pass
     raise bad_data(f"{name} is {describe_type(value)}", row.where, "give a number, or leave it out")
 

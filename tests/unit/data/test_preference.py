@@ -106,7 +106,7 @@ def test_a_share_and_a_margin_may_be_text_as_in_a_csv_file() -> None:
         ({"margin": -1}, "margin is -1 (f:1); fix: give a number from 0 to 1,000,000, or leave it out"),
         ({"margin": 1e308}, "margin is 1e+308 (f:1); fix: give a number from 0 to 1,000,000, or leave it out"),
         ({"margin": "inf"}, "margin is inf (f:1); fix: give a number from 0 to 1,000,000, or leave it out"),
-        ({"margin": 10**400}, "margin is a number (f:1); fix: give a number, or leave it out"),
+        ({"margin": 10**400}, "margin is inf (f:1); fix: give a number from 0 to 1,000,000, or leave it out"),
     ],
 )
 def test_a_row_that_is_no_preference_is_named(columns: dict[str, Any], line: str) -> None:
