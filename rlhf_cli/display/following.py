@@ -91,5 +91,5 @@ def _variation(folder: Path) -> list[str]:
         return []
     else:
         key, varied = "seed", "seeds=3"
-    command = command_to_repeat(record, config, "train", (key,))
+    command = command_to_repeat(record, "train", (key,))
     return [f"{command} -m {varied}"] if command else []

@@ -26,7 +26,7 @@ def write_card(folder: Path, run: SavedRun, dtype: str) -> None:
         base=Path(base).name,
         steps=run.metrics[-1]["step"] if run.metrics else 0,
         version=packages.get("rlhf-cli", ""),
-        command=command_to_repeat(run.record, run.config, run.status.verb) or f"rlhf {run.status.verb}",
+        command=command_to_repeat(run.record, run.status.verb) or f"rlhf {run.status.verb}",
         dtype=dtype,
         rows=_figures(run),
         prompts=len(run.last.prompts) if run.last else 0,

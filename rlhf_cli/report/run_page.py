@@ -63,7 +63,7 @@ def shared_parts(run: SavedRun) -> dict[str, Any]:
         "steps_a_point": steps_per_point(len(run.metrics)),
         "times": timing(run.timings),
         "timings_a_point": steps_per_point(len(run.timings)),
-        "repeat": command_to_repeat(run.record, run.config, run.status.verb),
+        "repeat": command_to_repeat(run.record, run.status.verb),
         "is_changed": is_changed(run.record),
         "go_on": run.status.continue_command(anywhere=True),
         "is_finished": run.status.state == "finished",
@@ -195,18 +195,15 @@ def is_changed(record: Row) -> bool:
     return isinstance(known := record.get(CONFIGS), list) and len(known) > 1
 
 
-def command_to_repeat(record: Row, config: Row, verb: str, without: Sequence[str] = ()) -> str | None:
-    """The command that starts the same run in a folder of its own; None where run.json does not hold it.
+def command_to_repeat(record: Row, verb: str, without: Sequence[str] = ()) -> str | None:
+    """The command that starts a run of `verb` with the same settings in its own folder; None where run.json has none.
 
-    `verb` is the run's, and `config` its settings: a resume may have changed the number of steps. The overrides of the
-    keys `without`, and of what is inside them, are left out.
+    The overrides of the keys `without`, and of what is inside them, are left out.
     """
     words = record.get("command")
     if not isinstance(words, list) or words[:1] != ["rlhf"] or not all(isinstance(word, str) for word in words):
         return None
     kept = [_QUOTED.sub(r"\1\2", word) for word in overrides_in(record)]
-    if is_changed(record) and "steps" in config:
-        kept = [*(word for word in kept if not word.startswith("steps=")), f"steps={config['steps']}"]
     left_out = tuple(f"{key}{end}" for key in without for end in ("=", "."))
     kept = [word for word in kept if not word.startswith(left_out)]
     if (parent := mapping_in(record, PARENT)) and {"folder", "step"} <= parent.keys():
