@@ -156,7 +156,9 @@ def settle(
         state = TrainState()
         write_record(folder, record)
         if config.dtype == "auto" and (record["device"], record["dtype"]) == ("cpu", "bfloat16"):
-            reporter.note("the weights are bfloat16, as in the model's file: quick on this CPU; dtype=float32 is finer")
+            reporter.note(
+                "bfloat16 weights: the model's file is no finer, and this CPU is quick in it; dtype=float32 rounds less"
+            )
     else:
         data = read_hash(origin.folder, "data")
         is_same_ground, known = check_ground(origin, record, reporter, config.resume_allow)
