@@ -82,7 +82,7 @@ def _figures(run: RunStatus, state: str) -> tuple[str, ...]:
 
 def _about(run: RunStatus, common: Collection[str]) -> str:
     """Describe a run: model, algorithm and reward, the overrides that not all runs have, the last held-out figures."""
-    own = " ".join(override for override in run.overrides if override not in common)
+    own = " ".join(override.replace("\n", "\\n") for override in run.overrides if override not in common)
     parts = [" · ".join(run.made_of), own]
     if (last := run.held_out) is not None:
         parts.append(f"held-out at step {last['step']}: {_held_out(last)}")

@@ -27,12 +27,12 @@ def test_runs_are_told_apart_by_what_differs_and_by_held_out_figures(
     evaluated = {"eval/objective": 0.25, "eval/reward/mean": 0.5, "eval/kl/seq": 2.5}
     step = {"objective": 0.1, "reward/mean": 0.2, "kl/seq": 1.0}
     write_run(tmp_path / "a", ["config=mine.yaml", "beta=0.1"], {"step": 2, **step, **evaluated}, {"step": 3, **step})
-    write_run(tmp_path / "b", ["config=mine.yaml", "beta=0.2"], {"step": 1, **step})
+    write_run(tmp_path / "b", ["config=mine.yaml", 'model.stop=["\n"]'], {"step": 1, **step})
     show_runs(list_runs(tmp_path), {})
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
     assert sorted(line for line in lines if "SmolLM2" in line) == [
         "SmolLM2 · rloo · length  beta=0.1  held-out at step 2: J +0.250, reward +0.500, KL 2.50",
-        "SmolLM2 · rloo · length  beta=0.2",
+        r'SmolLM2 · rloo · length  model.stop=["\n"]',
     ]
 
 
