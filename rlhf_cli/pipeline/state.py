@@ -5,6 +5,7 @@ Random generators and the order of the data are no part of it: both are function
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -162,7 +163,9 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     for path, value in load_file(folder / OPTIMIZER).items():
         name, _, key = path.rpartition("|")
         moments[name][key] = value
-    if moments and moments.keys() != parameters.keys():  # none: no step has changed anything yet
+    # no moments: no step has changed anything yet; and none of layers that no text goes through, as those of images
+    missing = (re.sub(r"\.lora_\w+\.", ".lora_B.", name) for name in parameters.keys() - moments.keys())
+    if moments and (moments.keys() - parameters.keys() or any(bool(parameters[name].any()) for name in missing)):
         raise bad_run("the optimizer's state does not fit the adapter", folder)
     optimizer.state.clear()
     for name, own in moments.items():

@@ -52,10 +52,14 @@ def save(folder: Path, state: TrainState, policy: Policy, optimizer: torch.optim
 def trained(architecture: str, steps: int, adapter_seed: int = 1) -> tuple[Policy, torch.optim.AdamW]:
     """A policy and its optimizer after some steps on noise."""
     policy = build(tiny(architecture), adapter_seed)
-    optimizer = torch.optim.AdamW(policy.parameters().values(), lr=0.01)
+    optimizer = adamw(policy)
     for step in range(steps):
         take(policy, optimizer, step)
     return policy, optimizer
+
+
+def adamw(policy: Policy) -> torch.optim.AdamW:
+    return torch.optim.AdamW(policy.parameters().values(), lr=0.01)
 
 
 def take(policy: Policy, optimizer: torch.optim.AdamW, step: int) -> None:
@@ -241,6 +245,20 @@ def test_an_evaluation_that_is_better_by_rounding_is_not_the_best(
     """A step that changed nothing took the place of step 0, by a KL of -1e-8."""
     assert Best(2, reward, kl).beats(Best(0, 0.5, 0.0), beta) is beats
     assert Best(2, -1.0, 0.0).beats(Best(0, -1.0 - 2e-7, 0.0), 0.0) is False
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_layer_that_no_text_goes_through_has_no_moments(dora: bool, tmp_path: Path) -> None:
+    """The layers of a model's images, for one: their adapter never gets a gradient."""
+    before, after = ((policy, adamw(policy)) for policy in (build(tiny(dora=dora), seed) for seed in (1, 2)))
+    for name, parameter in before[0].parameters().items():
+        if "layers.1.mlp.up_proj" not in name:
+            parameter.grad = torch.ones_like(parameter)
+    before[1].step()
+    save(tmp_path, FULL, *before)
+    assert load(tmp_path, *after) == FULL
+    assert len(copy_tensors(*after).moments) == len(after[0].parameters()) - (3 if dora else 2)
+    assert_same(after, before)
 
 
 def test_a_run_whose_first_steps_all_changed_nothing_has_no_moments_yet(tmp_path: Path) -> None:
