@@ -118,19 +118,21 @@ def _random_adapter(policy: Policy) -> Iterator[None]:
 def logit_difference(policy: Policy, engine: Engine) -> float:
     """Largest difference of the engine's logits from the library's on two texts, divided by the library's largest.
 
-    Checks the engine's sampling and reading, on prompts of two lengths and so with padding. Some architectures rescale
-    their logits behind the output layer, or let padding into their state; training on wrong logits would go unnoticed.
+    Checks the engine's sampling and reading, on prompts of two lengths and so with padding, and of two completions
+    each. Some architectures change their logits behind the output layer, let padding into their state, or keep a state
+    that is not copied to the completions; training on wrong logits would go unnoticed.
     """
     prompts = tuple(Prompt(PromptRow("", {}, "check"), "", tokens) for tokens in ((0, 1, 2), (1,)))
-    rollout = engine.sample(PromptBatch(prompts, 1, (0, 0)), Sampling(3, 0.0), lambda: None)
-    read = engine.hidden(rollout, torch.arange(len(prompts))).split(rollout.lengths.tolist())
+    rollout = engine.sample(PromptBatch(prompts, 2, (0, 0, 0, 0)), Sampling(3, 0.0), lambda: None)
+    rows = torch.tensor([1, 2])  # one of each prompt
+    read = engine.hidden(rollout, rows).split(rollout.lengths[rows].tolist())
     errors, largest = [], []
-    for row, prompt in enumerate(prompts):
+    for row, prompt, states in zip(rows, prompts, read, strict=True):
         mask = rollout.completion_mask[row]
         ids = torch.cat([torch.tensor(prompt.tokens, device=policy.device), rollout.tokens[row][mask]])[None]
         expected = policy.causal(input_ids=ids, use_cache=False).logits[0, len(prompt.tokens) - 1 : -1].float()
         errors += [
-            (engine.head(hidden).float() - expected).abs().max() for hidden in (rollout.hidden[row][mask], read[row])
+            (engine.head(hidden).float() - expected).abs().max() for hidden in (rollout.hidden[row][mask], states)
         ]
         largest.append(expected.abs().max())
     return float(torch.stack(errors).max() / torch.stack(largest).max())

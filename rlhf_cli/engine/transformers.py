@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -24,14 +25,19 @@ class TransformersEngine:
     def __init__(self, policy: Policy, *, recompute: bool = False) -> None:
         """`recompute`: keep only the blocks' inputs for the backward pass and compute the rest again."""
         self.policy = policy
-        self._recomputed_blocks = _enable_recompute(policy) if recompute else ()
+        self._recomputed_blocks = blocks(policy) if recompute else ()
         self.forward: Callable[..., Tensor] = partial(_final_states, policy.causal.base_model)
         """The decoder: its inputs -> hidden states [b, t, H]. Another one may run the same layers."""
         self._output = policy.causal.get_output_embeddings()
-        self._softcap: float | None = getattr(policy.causal.config.get_text_config(), "final_logit_softcapping", None)
+        of = partial(getattr, policy.causal.config.get_text_config())
+        self._scale = (of("logit_scale", 0) or 1) * (of("lm_head_multiplier", 0) or 1) / (of("logits_scaling", 0) or 1)
+        """Cohere, Falcon-H1 and Granite multiply or divide their logits by a number."""
+        self._softcap: float | None = of("final_logit_softcapping", None)
 
     def head(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self._output(hidden)
+        if self._scale != 1:
+            logits = logits * self._scale
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     def reference_head(self, hidden: Tensor) -> Tensor:
@@ -81,14 +87,14 @@ class TransformersEngine:
 
     @contextmanager
     def _recompute(self) -> Iterator[None]:
-        """Inside, a pass with gradients recomputes; the library does so only in training mode."""
+        """Inside, a pass recomputes its blocks. The library would do so in training mode alone, with dropout."""
         for block in self._recomputed_blocks:
-            block.training = True  # of the block alone: dropout layers inside stay off
+            vars(block)["forward"] = partial(checkpoint, block.forward, use_reentrant=False)
         try:
             yield
         finally:
             for block in self._recomputed_blocks:
-                block.training = False
+                del vars(block)["forward"]  # the class has its own
 
     def read(
         self,
@@ -127,15 +133,6 @@ def blocks(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
     return tuple(module for module in policy.causal.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
-def _enable_recompute(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
-    """Enable gradient checkpointing of the model; returns its blocks."""
-    model = policy.causal
-    # the method's present name, or its former one
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-    return blocks(policy)
-
-
 class _Reader:
     """The `Reader` on the library's own cache."""
 
@@ -148,9 +145,10 @@ class _Reader:
         ids, attention, lengths = self._left_padded(prompts)
         positions = (torch.arange(ids.shape[1], device=ids.device) - (ids.shape[1] - lengths)[:, None]).clamp(min=0)
         hidden = self._engine.read(ids, attention, positions, self._cache)[:, -1]
-        self._cache.batch_repeat_interleave(self._copies)
-        self._attention, self._positions = (t.repeat_interleave(self._copies, 0) for t in (attention, lengths))
-        return hidden.repeat_interleave(self._copies, 0)
+        rows = torch.arange(len(prompts), device=ids.device).repeat_interleave(self._copies)
+        self._attention, self._positions = attention, lengths
+        self.keep(rows)
+        return hidden[rows]
 
     def read(self, tokens: Tensor) -> Tensor:
         self._attention = torch.nn.functional.pad(self._attention, (0, 1), value=1)
@@ -160,7 +158,7 @@ class _Reader:
 
     def keep(self, rows: Tensor) -> None:
         self._attention, self._positions = self._attention[rows], self._positions[rows]
-        self._cache.batch_select_indices(rows)
+        self._cache.reorder_cache(rows)  # as for a beam search: it selects states too, which are no keys and values
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Ids and attention [P, longest], and lengths [P]; the last column holds every prompt's last token."""

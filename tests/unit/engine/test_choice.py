@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rlhf_cli.engine import choice, llama
+from rlhf_cli.engine import transformers as library
 from rlhf_cli.engine.choice import TOLERANCE, build_engine, logit_difference
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
@@ -109,34 +110,56 @@ def test_the_logit_difference_covers_sampling_and_reading(engine: Any, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("name", "fields"),
-    [("Cohere", {"logit_scale": 0.0625}), ("Granite", {"logits_scaling": 8.0})],
+    ("name", "fields", "modules"),
+    [
+        (
+            "RecurrentGemma",  # its blocks keep the state themselves
+            {"lru_width": 16, "head_dim": 4, "block_types": ["recurrent", "attention"], "attention_window_size": 8},
+            "all-linear",
+        ),
+        ("Mamba", {"state_size": 4, "time_step_rank": 4}, ["in_proj", "x_proj"]),
+        ("Roberta", {}, "all-linear"),  # reads what comes behind a token too
+    ],
 )
-def test_a_family_that_rescales_its_logits_is_refused(name: str, fields: dict[str, float]) -> None:
+def test_a_family_whose_completions_would_have_other_logits_is_refused(
+    name: str, fields: dict[str, Any], modules: Any
+) -> None:
     with pytest.raises(UserError) as caught:
-        chosen(family(name, **fields))
-    assert name.lower() in caught.value.what
-    assert "logits" in caught.value.what
-    assert (caught.value.where, caught.value.fix) == (
-        "model.path",
-        "use a model of another family, such as Llama, Qwen, Mistral or Gemma",
+        chosen(family(name, scale=3.0, adapter=lora(target_modules=modules), **fields))
+    assert caught.value.line() == (
+        f"{caught.value.what.split()[0]} models change their logits in a way that is not supported (model.path); "
+        "fix: use a model of another family, such as Llama, Qwen, Mistral or Gemma"
     )
     assert caught.value.exit_code == EXIT_USAGE
 
 
-@pytest.mark.parametrize(
-    ("name", "fields", "modules"),
-    [
-        ("Mamba", {"state_size": 4, "time_step_rank": 4}, ["in_proj", "x_proj"]),
-        ("RecurrentGemma", {"lru_width": 16, "head_dim": 4}, "all-linear"),
-        ("Lfm2", {"layer_types": ["conv", "full_attention"]}, "all-linear"),
-    ],
-)
-def test_a_state_space_or_hybrid_model_is_refused_in_one_line(name: str, fields: dict[str, Any], modules: Any) -> None:
-    with pytest.raises(UserError, match=r" models cannot be run here \(\w+: ") as caught:
-        chosen(family(name, scale=3.0, adapter=lora(target_modules=modules), **fields))
-    assert caught.value.exit_code == EXIT_USAGE
-    assert caught.value.where == "model.path"
+def test_a_family_whose_state_is_not_copied_to_the_completions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecurrentGemma begins with zeros where a batch has another size than the one before."""
+    keep = library._Reader.keep
+
+    def forget(self: Any, rows: Any) -> None:
+        is_copy = len(rows) > len(self._attention)
+        keep(self, rows)
+        for layer in self._cache.layers if is_copy else ():
+            layer.values.zero_()
+
+    policy = family("Gemma", scale=3.0, head_dim=4)
+    assert isinstance(chosen(policy)[0], TransformersEngine)
+    monkeypatch.setattr(library._Reader, "keep", forget)
+    with pytest.raises(UserError, match=r"^gemma models change their logits"):
+        chosen(policy)
+
+
+def test_a_family_that_cannot_be_run_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(*given: Any, **named: Any) -> None:
+        raise RuntimeError("no such state\nand more")
+
+    policy = family("Mistral", sliding_window=8)
+    monkeypatch.setattr(TransformersEngine, "sample", other)
+    with pytest.raises(UserError) as caught:
+        chosen(policy)
+    assert caught.value.what.startswith("mistral models cannot be run here (RuntimeError: no such state")
+    assert (caught.value.where, caught.value.exit_code) == ("model.path", EXIT_USAGE)
     assert "\n" not in caught.value.line()
 
 

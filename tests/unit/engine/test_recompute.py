@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
+from tests.unit.engine.families import family
 from tests.unit.support import batch_of, build, move_adapter, tiny
 
 
@@ -28,6 +30,16 @@ def gradients(policy: Policy, engine: Any) -> tuple[list[Tensor], int]:
         hidden = engine.hidden(rollout, torch.arange(4))
     loss = (hidden * torch.linspace(-1, 2, hidden.shape[1])).sum()
     return list(torch.autograd.grad(loss, list(policy.parameters().values()))), sum(kept)
+
+
+def test_the_models_own_dropout_stays_off() -> None:
+    policy = family("OPT", scale=8.0, dropout=0.5, ffn_dim=32, word_embed_proj_dim=16)
+    move_adapter(policy)
+    (plain, much), (recomputed, little) = (
+        gradients(policy, TransformersEngine(policy, recompute=recompute)) for recompute in (False, True)
+    )
+    assert little < 0.5 * much
+    assert all(torch.equal(one, other) for one, other in zip(plain, recomputed, strict=True))
 
 
 @pytest.mark.parametrize(

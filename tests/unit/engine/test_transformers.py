@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation, sampling_m
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.engine.families import family
-from tests.unit.support import batch_of, build, logits_of, tiny
+from tests.unit.support import batch_of, build, logits_of, lora, tiny
 
 TEXTS = ("Hello there", "a", "What is rain? ", "xyz")
 """Four prompts of four lengths."""
@@ -330,16 +330,30 @@ class TestHidden:
         assert torch.equal(engine.hidden(rollout, torch.arange(0, 2)), before)
 
 
+HYBRID: Final = {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_chunk_size": 8}
+"""Fields of models with a state of Mamba's kind."""
+
+
 class TestHead:
     """The head must make the model's own logits."""
 
     @pytest.mark.parametrize(
-        ("name", "fields"), [("Qwen2", {}), ("Mistral", {"sliding_window": 8}), ("Granite", {"logits_scaling": 1.0})]
+        ("name", "fields"),
+        [
+            ("Qwen2", {}),
+            ("Mistral", {"sliding_window": 8}),
+            ("Granite", {"logits_scaling": 8.0}),
+            ("Cohere", {"logit_scale": 0.0625}),
+            ("FalconH1", HYBRID | {"lm_head_multiplier": 0.5, "mamba_d_ssm": 32}),
+            ("Lfm2", {"layer_types": ["conv", "full_attention"]}),
+            ("GraniteMoeHybrid", HYBRID | {"logits_scaling": 6.0, "layer_types": ["mamba", "attention"]}),
+        ],
     )
     def test_other_families_are_taken(self, name: str, fields: dict[str, Any]) -> None:
-        policy = family(name, **fields)
-        rollout = TransformersEngine(policy).sample(batch_of(policy, TEXTS), Sampling(12, 1.0), nothing)
-        for row in range(4):
+        policy = family(name, scale=8.0, adapter=lora(target_modules="auto"), **fields)
+        rollout = sampled(policy, samples=3, new_tokens=12, ends=OFTEN)
+        assert len(set(rollout.lengths.tolist())) > 2  # so that texts have left the cache
+        for row in range(12):
             assert_close(
                 rollout.logprobs[row][rollout.completion_mask[row]],
                 plain_logprobs(policy, rollout, row),
