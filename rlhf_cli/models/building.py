@@ -71,7 +71,7 @@ def build_policy(
         notes=notes,
         anchor=_find_anchor(tokenizer),
         kept_tokens=frozenset(special.select(tokenizer, ends, use_chat_template=use_chat_template)),
-        value_head=head and head(model.config.get_text_config().hidden_size).to(device),
+        value_head=head and head(model.get_output_embeddings().weight.shape[1]).to(device),
     )
 
 
@@ -155,6 +155,9 @@ def _find_ends(
 
 def _find_anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The `anchor` of a policy with this tokenizer."""
-    first, *rest = tokenizer("a a", add_special_tokens=False)["input_ids"]
-    drops = tokenizer.decode([first, *rest]) == "a a" and not tokenizer.decode(rest).startswith(" ")
-    return (first,) if drops else ()
+    try:
+        tokens = tokenizer("a a", add_special_tokens=False)["input_ids"]
+    except Exception:  # a tokenizer that knows no such letter, and has no token for what it does not know
+        return ()
+    drops = tokenizer.decode(tokens) == "a a" and not tokenizer.decode(tokens[1:]).startswith(" ")
+    return tuple(tokens[:1]) if drops else ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from rlhf_cli.errors import UserError, bad_data
+from rlhf_cli.errors import UserError, bad_data, first_line
 from rlhf_cli.models.chat import NOW, TemplateError, as_user_error, find_openings, is_rendered, opens_turn, render_whole
 from rlhf_cli.models.settings import Model
 from rlhf_cli.models.specials import special_ids
@@ -14,6 +14,8 @@ from rlhf_cli.types import Prompt, PromptRow
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+_KNOWN: Final = "remove it, or write a text that the model's tokenizer knows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,14 @@ class Encoder:
             return []
         begins = find_openings(self.tokenizer) if self.use_chat_template else ()
         texts = [self._text(row, begins) for row in rows]
-        tokens = self.tokenizer(texts, add_special_tokens=not self.use_chat_template)["input_ids"]
+        try:
+            tokens = self.tokenizer(texts, add_special_tokens=not self.use_chat_template)["input_ids"]
+        except Exception as error:  # a tokenizer without a token for what it does not know
+            if len(rows) == 1:
+                raise bad_data(
+                    f"the tokenizer refuses the prompt: {first_line(error)}", rows[0].where, _KNOWN
+                ) from error
+            return [prompt for row in rows for prompt in self.encode([row])]
         return [self._prompt(*fields) for fields in zip(rows, texts, tokens, strict=True)]
 
     def keep_end(self, prompt: Prompt, limit: int) -> Prompt:
@@ -85,7 +94,7 @@ class Encoder:
             raise bad_data(
                 "the tokenizer makes no token of the prompt",
                 row.where,
-                "remove it, or write a text that the model's tokenizer knows",
+                _KNOWN,
             )
         bos = self.tokenizer.bos_token_id
         if tokens[:2] == [bos, bos] and text.startswith(self.tokenizer.bos_token):
@@ -137,7 +146,19 @@ def load_encoder(settings: Model) -> tuple[Encoder, int]:
 
 
 def context_length(config: PretrainedConfig) -> int:
-    """The longest sequence that a model of this transformers config can read."""
+    """The longest sequence that a policy of this transformers config can read, among others and with a cache.
+
+    Phi's "longrope" turns every text of a batch by other angles once one is longer than the original length, and keys
+    that stand in a cache keep theirs: beyond it a text would not have the probabilities that it has alone.
+    """
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    original = rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else None
+    return original or longest_text(config)
+
+
+def longest_text(config: PretrainedConfig) -> int:
+    """The longest text that a model of this transformers config can read alone, in tokens."""
     return getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
 
 

@@ -59,6 +59,14 @@ def load(settings: Pretrained, dtype: torch.dtype | None, device: torch.device) 
     from transformers import AutoModelForCausalLM
 
     with _locate(settings) as source:
+        config = _load_config(source, settings.revision, settings.trust_remote_code)
+        known = settings.trust_remote_code or type(config) in AutoModelForCausalLM._model_mapping
+        if config.is_encoder_decoder or not known:
+            raise UserError(
+                f"{config.model_type} models are no causal language models, which write one token after the other",
+                where="model.path",
+                fix="use one that is, such as a Llama, Qwen, Mistral or Gemma",
+            )
         tokenizer = _load_tokenizer(source, settings)
         if settings.adapter:  # merged in float32: bfloat16 would lose most of it
             read_as, dtype = torch.float32, dtype or torch.float32
@@ -251,9 +259,10 @@ def _logits(model: torch.nn.Module) -> torch.Tensor:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Silence a warning of PEFT that no user could mend: transformers renamed an attribute."""
+    """Silence warnings of PEFT that no user could mend: about an attribute, and about the ranks of experts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys", category=RuntimeWarning)
         yield
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.models.chat import TemplateError, render, render_whole
-from rlhf_cli.models.encoder import context_length
+from rlhf_cli.models.encoder import longest_text
 from rlhf_cli.models.files import check_files
 from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.libraries import silence_transformers
@@ -109,7 +109,7 @@ def _context_length(model: PreTrainedModel) -> int:
     """The longest text that the model can read, in tokens. RoBERTa's positions begin behind that of the padding."""
     tables = (module for name, module in model.named_modules() if name.endswith(".position_embeddings"))
     padding = [number for table in tables if (number := getattr(table, "padding_idx", None)) is not None]
-    return context_length(model.config) - max((number + 1 for number in padding), default=0)
+    return longest_text(model.config) - max((number + 1 for number in padding), default=0)
 
 
 def _batch_by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

@@ -66,15 +66,19 @@ def merge_weights(model: nn.Module, *, adapter: bool = True) -> dict[str, Tensor
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    adapted = {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    adapted: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():  # the experts of a layer are wrapped twice, a weight each
+        if isinstance(module, BaseTunerLayer) and not name.endswith(".base_layer"):
+            adapted[name] = module
     weights: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not any(name.startswith(f"{layer}.") for layer in adapted):
             weights[name] = tensor.detach().float().cpu()
     for name, module in adapted.items():
         merged: Any = copy.deepcopy(module).float()
-        if adapter:
-            merged.merge()
+        for layer in merged.modules() if adapter else ():
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge()
         for part, tensor in merged.get_base_layer().state_dict().items():
             weights[f"{name}.{part}"] = tensor.detach().cpu()
     return weights

@@ -11,18 +11,24 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.testing import assert_close
 from transformers.utils import logging
 
+from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models import loading, memory
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.building import build_policy
+from rlhf_cli.models.encoder import load_encoder
 from rlhf_cli.models.fingerprint import weights_fingerprint
 from rlhf_cli.models.location import EMBEDDED
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import Message, PromptRow
-from tests.unit.support import build, logits_of, move_adapter, pretrained, save_adapter, tiny
+from tests.unit.support import batch_of, build, logits_of, move_adapter, pretrained, save_adapter, tiny
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
@@ -284,6 +290,16 @@ class TestRefused:
             build(pretrained(folder))
         assert not (tmp_path / "ran").exists()
 
+    @pytest.mark.parametrize(("name", "kind"), [("T5", "t5"), ("Bart", "bart"), ("ViT", "vit")])
+    def test_what_is_no_causal_language_model(self, tmp_path: Path, name: str, kind: str) -> None:
+        getattr(transformers, f"{name}Config")().save_pretrained(tmp_path)
+        with pytest.raises(UserError) as caught:
+            build(pretrained(tmp_path))
+        assert caught.value.line() == (
+            f"{kind} models are no causal language models, which write one token after the other (model.path); "
+            "fix: use one that is, such as a Llama, Qwen, Mistral or Gemma"
+        )
+
     def test_a_package_that_is_not_installed(self) -> None:
         with pytest.raises(UserError) as caught:
             loading.resolve(pretrained("package:no_such_package/model.gguf"))
@@ -294,6 +310,52 @@ class TestRefused:
         with pytest.raises(UserError) as caught:
             loading.resolve(pretrained("package:rlhf_cli/model.gguf"))
         assert caught.value.what == "rlhf_cli has no file model.gguf"
+
+
+def test_phis_long_positions_are_not_mixed_with_short_ones(tmp_path: Path) -> None:
+    """Beyond the original length a text has other angles, which a batch shares."""
+    model, tokenizer = tiny_models.build_tiny(tiny())
+    factors = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.0], "long_factor": [2.0, 9.0]}
+    rope = factors | {"original_max_position_embeddings": 48, "partial_rotary_factor": 1.0}
+    config = transformers.Phi3Config(
+        **{name: getattr(model.config, name) for name in ("vocab_size", "hidden_size", "num_hidden_layers")},
+        num_attention_heads=4, intermediate_size=32, max_position_embeddings=96, original_max_position_embeddings=48,
+        rope_parameters=rope, pad_token_id=0,
+    )  # fmt: skip
+    transformers.Phi3ForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert build(pretrained(tmp_path)).context == 48
+    assert load_encoder(pretrained(tmp_path))[1] == 48
+
+
+def test_a_value_heads_width_is_that_of_the_states(tmp_path: Path) -> None:
+    """OPT-350M projects its states to another width before its output layer."""
+    model, tokenizer = tiny_models.build_tiny(tiny())
+    config = transformers.OPTConfig(
+        vocab_size=model.config.vocab_size, hidden_size=16, word_embed_proj_dim=8, num_hidden_layers=2,
+        num_attention_heads=4, ffn_dim=32, max_position_embeddings=64,
+    )  # fmt: skip
+    transformers.OPTForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    policy = build(pretrained(tmp_path), value_head=True)
+    rollout = TransformersEngine(policy).sample(batch_of(policy, ["Hello"]), Sampling(3, 1.0), lambda: None)
+    assert policy.values(rollout.hidden[0]).shape == (3,)
+
+
+@pytest.mark.parametrize("kind", [WordLevel, BPE])
+def test_a_tokenizer_of_digits_alone(kind: Any, raw_model: Path, tmp_path: Path) -> None:
+    """It makes no token of a letter: one of words refuses it, one of pieces leaves it out."""
+    shutil.copytree(raw_model, tmp_path, dirs_exist_ok=True)
+    vocabulary = {"<end>": 0} | {str(number): number for number in range(1, 9)}
+    inner = Tokenizer(WordLevel(vocabulary) if kind is WordLevel else BPE(vocabulary, []))
+    inner.pre_tokenizer = WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>").save_pretrained(tmp_path)
+    policy = build(pretrained(tmp_path))
+    assert policy.encode(row("3 1 4")).tokens == (3, 1, 4)
+    assert policy.decode([1, 5]) == "1 5"
+    with pytest.raises(UserError, match=r"^the tokenizer (refuses the prompt: WordLevel|makes no token of)") as caught:
+        policy.encoder.encode([row("2"), PromptRow("x", {}, "f:2")])
+    assert (caught.value.where, caught.value.exit_code) == ("f:2", EXIT_DATA)
 
 
 def test_a_hub_id_is_left_to_transformers() -> None:

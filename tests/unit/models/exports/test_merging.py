@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.exports.merging import merge, write_merged
 from rlhf_cli.models.policy import Policy
+from tests.unit.engine.families import family
 from tests.unit.support import build, move_adapter, tiny
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -58,6 +61,18 @@ def test_without_the_adapter_it_is_the_reference(adapter: dict[str, Any]) -> Non
     reference, difference = merge(policy, adapter=False)
     assert difference < 1e-6
     assert torch.allclose(logits(reference), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_the_adapters_of_experts_are_merged(adapter: bool) -> None:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 4}
+    policy = family("Qwen3Moe", scale=8.0, **experts)
+    assert any("experts.base_layer.lora_B" in name for name in policy.parameters())
+    move_adapter(policy)
+    merged, difference = merge(policy, adapter=adapter)
+    assert difference < 1e-5
+    with nullcontext() if adapter else policy.reference():
+        assert_close(logits(merged), logits(policy.causal), rtol=0, atol=1e-4)
 
 
 def test_the_weights_are_rounded_only_after_the_merge(tmp_path: Path) -> None:
