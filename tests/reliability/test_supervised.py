@@ -186,6 +186,10 @@ def test_changes_that_would_make_another_run_are_refused_in_one_line(
         (("train", "resume=out"), f"a run of rlhf {words}, not of rlhf train"),
     ):
         refused(rlhf(*argv), what)
+    other = "dpo" if verb == "sft" else "sft"
+    outcome = rlhf(*VERBS[verb], "resume=out", "steps=4", f"objective={other}", "resume_allow=[objective]")
+    assert outcome.code == 2
+    assert outcome.err == f"error: objective={other} is for rlhf {other} (objective); fix: take that verb\n"
     file = Path(config[-1].removeprefix("data.path="))
     rows = file.read_text()
     try:

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhf_cli.commands.parts.resuming import find_run_in, refuse_shared
+from rlhf_cli.commands.parts.resuming import check_objective, find_run_in, refuse_shared
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import Stopped, UserError, disk_errors
 from rlhf_cli.models.location import check_reference, code_notice, local_path
@@ -17,7 +17,6 @@ from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint
 from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG, SWEEP
-from rlhf_cli.runs.kind import SUPERVISED
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.resume import Origin, read_config, remove_stub_on_failure
 from rlhf_cli.runs.sinks import check_sinks
@@ -72,9 +71,7 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
 
 def check_new_training(config: SupervisedConfig, verb: Verb[SupervisedConfig]) -> None:
     """Raise UserError for every mistake in a new run of supervised training, as `check_new_run` does."""
-    kind = config.objective.kind
-    if SUPERVISED[kind] != verb.words:
-        raise UserError(f"objective={kind} is for rlhf {SUPERVISED[kind]}", where="objective", fix="take that verb")
+    check_objective(config, verb)
     _check_place(config, verb)
     check_model(config)
     rows = read_rows(config)

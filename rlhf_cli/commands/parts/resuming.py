@@ -12,11 +12,12 @@ from rlhf_cli.runs.binding import is_own
 from rlhf_cli.runs.changes import resume_config
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, RESULT, check_kinds
-from rlhf_cli.runs.kind import check_verb
+from rlhf_cli.runs.kind import SUPERVISED, check_verb
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, find_foreign, find_origin, has_run, is_exported, read_config
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.supervised.result import SupervisedResult
+from rlhf_cli.supervised.settings import SupervisedConfig
 from rlhf_cli.verbs import Verb
 
 C = TypeVar("C", bound=TrainingConfig)
@@ -81,8 +82,15 @@ def find_run_to_resume(target: str, overrides: Sequence[str], verb: Verb[C]) -> 
     return _settings_to_resume(verb, saved, config, origin), origin
 
 
+def check_objective(config: TrainingConfig, verb: Verb[TrainingConfig]) -> None:
+    """Raise UserError where the objective is that of another verb."""
+    if isinstance(config, SupervisedConfig) and SUPERVISED[kind := config.objective.kind] != verb.words:
+        raise UserError(f"objective={kind} is for rlhf {SUPERVISED[kind]}", where="objective", fix="take that verb")
+
+
 def _settings_to_resume(verb: Verb[C], saved: dict[str, Any], config: C, origin: Origin) -> C:
     """The config to resume with; raises UserError for what may not change, and for fewer steps than are done."""
+    check_objective(config, verb)
     config, done = resume_config(amend_for(verb, saved, ()), config), step_of(origin.checkpoint)
     if config.steps < done:
         raise UserError(
