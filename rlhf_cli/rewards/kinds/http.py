@@ -45,7 +45,7 @@ def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """
     from rlhf_cli.rewards.http_client import Client
 
-    own = Http(**settings)
+    own = Http.model_construct(**settings)
     client = Client(own.url, own)
     client.check_reachable()
 

@@ -75,7 +75,7 @@ def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """Make a function that asks the model about each completion, and raises Unanswered where it gives no answer."""
     from rlhf_cli.rewards.http_client import Client
 
-    own = JudgeReward(**settings)
+    own = JudgeReward.model_construct(**settings)
     client = Client(f"{own.url.rstrip('/')}/chat/completions", own)
     client.check_reachable()
     sampling: dict[str, Any] = {"model": own.model, "temperature": own.temperature, "max_tokens": own.max_tokens}

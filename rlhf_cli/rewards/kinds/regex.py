@@ -33,7 +33,7 @@ class Regex(IsolatedSource):
 
 def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """Make a function that scores completions: 1.0 with a match, 0.0 without, None after more than `seconds`."""
-    own = Regex(**settings)
+    own = Regex.model_construct(**settings)
     expression = compile_pattern(own.pattern, sum(re.RegexFlag[flag.upper()] for flag in set(own.flags)))
     find = expression.search if own.match == "search" else expression.fullmatch
     return partial(score_each, own.seconds, lambda text: 1.0 if find(text) else 0.0)
