@@ -140,10 +140,10 @@ class TrainingConfig(Settings):
         if self.shards != "auto" and self.shards > self.prompts_per_step:
             raise ValueError(f"shards: a shard has whole prompts, and a step has {self.prompts_per_step}")
         if self.processes > (self.prompts_per_step if self.shards == "auto" else self.shards):
-            raise ValueError(
-                f"processes: {self.processes} processes need as many shards, and there are "
-                + (f"{plural(self.prompts_per_step, 'prompt')} a step" if self.shards == "auto" else f"{self.shards}")
-            )
+            there = f"{plural(self.prompts_per_step, 'prompt')} a step"
+            if self.shards != "auto":
+                there = f"{self.shards}: take up to {self.shards}, or shards={self.processes}"
+            raise ValueError(f"processes: {self.processes} processes need as many shards, and there are {there}")
         return self
 
 

@@ -270,7 +270,10 @@ def test_pairs_for_people_come_with_evaluations(every: int, human: int) -> None:
     ("settings", "said"),
     [
         ({"shards": 5}, "shards: a shard has whole prompts, and a step has 4"),
-        ({"shards": 2, "processes": 3}, "processes: 3 processes need as many shards, and there are 2"),
+        (
+            {"shards": 2, "processes": 3},
+            "processes: 3 processes need as many shards, and there are 2: take up to 2, or shards=3",
+        ),
         (
             {"shards": "auto", "processes": 5},
             "processes: 5 processes need as many shards, and there are 4 prompts a step",
