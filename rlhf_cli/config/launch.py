@@ -144,7 +144,7 @@ def _run_one(hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None
     try:
         run_alone(hydra, plan, folder, lambda: task(job))
     except OSError as error:  # of hydra's record of the settings; our own files are named by then
-        if [path.name for path in folder.iterdir()] == [HYDRA]:
+        if [path.name for path in folder.glob("*")] == [HYDRA]:  # nothing where it is gone
             shutil.rmtree(folder)
         raise OSError(error.errno, error.strerror or str(error), error.filename or str(folder)) from error
     finally:
