@@ -21,7 +21,7 @@ def swap_functions(module: ModuleType, source: str) -> None:
         if not isinstance(new, type):
             _swap(old, new)
         elif isinstance(old, type):
-            for attribute, value in vars(new).items():
+            for attribute, value in list(vars(new).items()):  # a model that is asked for one may build others
                 _swap(vars(old).get(attribute), value)
 
 

@@ -69,6 +69,23 @@ def test_functions_that_are_held_elsewhere_are_those_of_the_mutant(module: Modul
     assert (plain(1), cached(1), pair.total, module.Pair.of(1).a, pair.moved().a) == (8, 0, 9, 0, 13)
 
 
+def test_so_are_those_of_settings_that_are_built_when_they_are_asked(tmp_path: Path) -> None:
+    module = ModuleType("text")
+    module.__file__ = str(tmp_path)
+    code = (
+        "from pydantic import BaseModel, ConfigDict\n"
+        "class Text(BaseModel):\n"
+        "    model_config = ConfigDict(defer_build=True)\n"
+        "    size: int\n"
+        "    def doubled(self):\n"
+        "        return 2 * self.size\n"
+    )
+    exec(code, vars(module))
+    text = module.Text(size=4)
+    swap.swap_functions(module, code.replace("2 *", "3 *"))
+    assert text.doubled() == 12
+
+
 def test_a_constant_stays(module: ModuleType) -> None:
     swap.swap_functions(module, CODE.replace("LIMIT = 5", "LIMIT = 6"))
     assert (module.LIMIT, module.plain(1)) == (5, 7)
