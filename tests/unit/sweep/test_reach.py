@@ -11,8 +11,9 @@ import pytest
 from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.outcome import Outcome, read_trial
-from rlhf_cli.sweep.reach import is_above, reach
+from rlhf_cli.sweep.reach import is_above, reach, reference_of
 from rlhf_cli.sweep.record import SweepRecord, Trial
+from tests.unit.support import config_of, tiny
 from tests.unit.sweep.made import EVALUATE, OTHER, two_by_two, write_lines, write_trial
 
 CURVE = (CurvePoint(0.0, 0.0, True), CurvePoint(1.0, 1.0, True), CurvePoint(2.0, 1.5, False))
@@ -67,6 +68,22 @@ def test_of_one_seed_the_trial_with_most_completions_counts(tmp_path: Path, orde
     assert found is not None
     assert (found.prompts, found.samples, found.temperature) == (4, 4, 1.0)
     assert found.best_of[0].reward == pytest.approx(0.75)
+
+
+def test_the_prompt_with_the_fewest_completions_counts(tmp_path: Path) -> None:
+    write_trial(tmp_path / "a", [0.1, 0.2, 0.3, 0.4], 1.0)
+    rewards_of_reference(tmp_path / "a", [[0.0, 1.0, 1.0], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
+    found = answer(SweepRecord(tmp_path, "", (Trial("a", {}),))).oracle
+    assert found is not None
+    assert found.samples == 2
+
+
+def test_the_reference_is_the_model_without_its_adapter_or_another() -> None:
+    own = reference_of(config_of())
+    assert own["kind"] == "tiny"
+    assert reference_of(config_of(model=tiny(rank=3).model_dump(mode="json"))) == own
+    assert reference_of(config_of(model=tiny(seed=3).model_dump(mode="json"))) != own
+    assert reference_of(config_of(reference=OTHER))["path"] == "teacher"
 
 
 def test_a_single_completion_a_prompt_is_too_few(tmp_path: Path) -> None:
