@@ -25,6 +25,7 @@ def test_points_by_hand(tmp_path: Path) -> None:
     assert found.beta == 0.1  # the lower median of 0.1 and 0.2
     assert [point.name for point in found.points] == [f"beta={beta},temperature={t}" for beta, t in TABLE]
     assert [point.number for point in found.points] == [1, 2, 3, 4]
+    assert [found.point(number) for number in (2, 5, None)] == [found.points[1], None, None]
     first = found.points[0]
     assert (first.beta, first.temperature, first.trials, len(first.finished)) == ("0.1", "0.7", 2, 2)
     # seeds 0 and 1 have the means 0.60 and 0.61: standard error 0.005, t(1) = 12.706
