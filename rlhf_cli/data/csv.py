@@ -31,7 +31,7 @@ class Csv(FileSource):
             if mark := next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), None):
                 what = f"one column, {header[0]!r:.40}: columns are separated by {mark!r}"
                 raise bad_data(what, where, "separate them by commas")
-            if header[:1] and header[0].lstrip().startswith("{"):
+            if header and header[0].lstrip().startswith("{"):
                 raise bad_data("JSON, not CSV", where, "data=jsonl reads JSON")
             for values, where in rows:
                 if len(values) < len(header):
