@@ -18,7 +18,7 @@ from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.paths import expand
 from rlhf_cli.runs.binding import BOUND, HELD_OUT, PARENT, read_record, with_changes, write_config, write_record
 from rlhf_cli.runs.changes import differences, is_under, judging_groups
-from rlhf_cli.runs.checkpoint import MANIFEST, folder_of, list_checkpoints, step_of, why_invalid
+from rlhf_cli.runs.checkpoint import MANIFEST, folder_of, step_of, why_invalid
 from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE, RECORD
 from rlhf_cli.runs.json_files import read_object
@@ -66,15 +66,7 @@ def find_fork_point(target: str) -> Origin:
         return find_origin(str(folder))
     if not step.isdecimal():
         raise UserError(f"no step: {step}", where=target, fix="RUN@STEP, or RUN@latest")
-    checkpoint = folder_of(folder / CHECKPOINTS, int(step))
-    if not checkpoint.is_dir():
-        there = [str(step_of(path)) for path in reversed(list_checkpoints(folder / CHECKPOINTS))]
-        raise bad_run(
-            f"no checkpoint of step {step}; there are: {', '.join(there) or 'none'}",
-            folder,
-            "name one of them; a run keeps more by checkpoint.keep=N" if there else "name a run's folder",
-        )
-    return find_origin(str(checkpoint))
+    return find_origin(str(folder_of(folder / CHECKPOINTS, int(step))))
 
 
 def check_fork(saved: RunConfig, requested: RunConfig, step: int) -> dict[str, tuple[Any, Any]]:

@@ -65,6 +65,11 @@ def find_origin(target: str, verb: str = "train") -> Origin:
         return _latest_origin(Path("outputs"), verb)
     folder = expand(target).absolute()
     if is_checkpoint(target):
+        if not folder.is_dir():
+            there = ", ".join(str(step_of(path)) for path in reversed(list_checkpoints(folder.parent)))
+            fix = "name one of them; a run keeps more by checkpoint.keep=N" if there else "name a run's folder"
+            what = f"no checkpoint of step {step_of(folder)}; there are: {there or 'none'}"
+            raise bad_run(what, folder.parent.parent, fix)
         reason = why_invalid(folder)
         if reason is not None:
             raise bad_run(

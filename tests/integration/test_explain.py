@@ -43,6 +43,7 @@ def test_a_group_as_json(rlhf: Rlhf) -> None:
         (("tiny",), "error: unknown setting 'tiny'; did you mean config=tiny?\n"),
         (("config=tiny", "model.path"), "error: model.path: model is tiny, which has no path; pretrained has it\n"),
         (("config=tiny", "data.where.level"), "error: unknown setting 'data.where.level'; did you mean data.where?\n"),
+        (("resume=out",), "error: these are the settings of a new run (resume); fix: leave resume out\n"),
         (("config=tiny", "steps=x"), "error: steps: must be a whole number (got 'x')\n"),
     ],
 )

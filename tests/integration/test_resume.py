@@ -67,7 +67,7 @@ def test_auto_starts_then_continues(rlhf: Rlhf, tmp_path: Path) -> None:
             2,
             "step 6 is done already (steps=5); fix: steps=12, or name",
         ),
-        (("resume=out/checkpoints/step-00000005",), 5, "MANIFEST.json: missing"),
+        (("resume=out/checkpoints/step-00000005",), 5, "no checkpoint of step 5; there are: 0, 2, 4, 6"),
         (("resume=out", "-m", "beta=0.1,0.2"), 2, "resume= continues one run"),
         (("config=tiny", "resume=auto"), 2, "resume=auto needs a folder"),
         (("config=tiny", "++resume=out"), 2, "a run is continued from the command line alone"),

@@ -300,7 +300,7 @@ def test_a_finished_run_is_left_as_it_is(form: str, rlhf: Rlhf, whole: Whole, co
     [
         ("nowhere", "no run here ({cwd}/nowhere)"),
         ("empty", "no run here ({cwd}/empty)"),
-        ("nowhere/checkpoints/step-00000004", "the checkpoint cannot be used: MANIFEST.json: missing ({cwd}/nowhere/"),
+        ("nowhere/checkpoints/step-00000004", "no checkpoint of step 4; there are: none ({cwd}/nowhere)"),
         ("latest", "no unfinished run ({cwd}/outputs)"),
     ],
 )

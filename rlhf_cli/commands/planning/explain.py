@@ -5,9 +5,10 @@ from functools import partial
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.ready import compose_new
 from rlhf_cli.config.arguments import suggest_config
 from rlhf_cli.config.foreign import unknown_setting
-from rlhf_cli.config.jobs import compose_config, find_setters
+from rlhf_cli.config.jobs import find_setters
 from rlhf_cli.config.keys import fields, lacks, meaning, rule
 from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.explain import Setting, show_settings
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="a list of objects")
     options = parser.parse_intermixed_args(argv)
     overrides, names = ([word for word in options.words if ("=" in word) == is_set] for is_set in (True, False))
-    data = compose_config(overrides).model_dump(mode="json")
+    data = compose_new(overrides).model_dump(mode="json")
     every = flatten(data, with_empty=True)
     values = {key: value for key, value in every if not key.endswith(".kind") or key in names}
     values = {key: values[key] for key in _select(names, values, data)}

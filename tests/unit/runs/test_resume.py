@@ -94,9 +94,10 @@ class TestFind:
         )
 
     def test_a_checkpoint_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
-        run = make_run(tmp_path / "run", 2)
-        assert problem(run / "checkpoints/step-00000009").startswith(
-            "the checkpoint cannot be used: MANIFEST.json: missing ("
+        run = make_run(tmp_path / "run", 2, 4)
+        assert problem(run / "checkpoints/step-00000009") == (
+            f"no checkpoint of step 9; there are: 2, 4 ({run}); "
+            "fix: name one of them; a run keeps more by checkpoint.keep=N"
         )
 
     def test_without_a_valid_checkpoint_there_is_no_silent_restart(self, tmp_path: Path) -> None:
