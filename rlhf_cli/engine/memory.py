@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from contextlib import AbstractContextManager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
@@ -58,7 +58,7 @@ def activation_bytes(policy: Policy, sequence_length: int, *, recompute: bool) -
     checkpointing: the input of every block, plus one block's share of the above.
     """
     config = policy.causal.config.get_text_config()
-    width, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
+    width, heads, layers = config.hidden_size, _most(config, "num_attention_heads", 1), config.num_hidden_layers
     block = sequence_length * (34 * width + 5 * heads * sequence_length) // 2
     values = block + layers * sequence_length * width if recompute else layers * block
     return int(values * torch.finfo(policy.causal.dtype).bits // 8)
@@ -94,8 +94,9 @@ def predicted_peak(
     """
     model, config = policy.causal, policy.causal.config.get_text_config()
     size, written = torch.finfo(model.dtype).bits // 8, completions if at_once is None else at_once
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    heads = _most(config, "num_attention_heads", 1)
+    head = _most(config, "head_dim", config.hidden_size // heads)
+    groups = _most(config, "num_key_value_heads", heads)
     cache = 2 * config.num_hidden_layers * groups * head * sequence_length * written * (4 if invariant else size)
     blocks = size * sum(p.numel() for p in model.base_model.parameters()) if trained else 0
     kept = 1 if recompute else KEPT
@@ -103,6 +104,12 @@ def predicted_peak(
     logits = 4 * max(written, CHUNK) * config.vocab_size * 4
     states = 2 * completions * max_new_tokens * config.hidden_size * size
     return int(resident(policy.device) + max(cache + blocks, update) + logits + states)
+
+
+def _most(config: Any, name: str, otherwise: int) -> int:
+    """The largest value that a layer has of a setting, as layers may differ; `otherwise` where none has one."""
+    layers = getattr(config, "per_layer_config", None) or [config]
+    return max(getattr(layer, name, None) or otherwise for layer in layers)
 
 
 def resident(device: torch.device) -> int:

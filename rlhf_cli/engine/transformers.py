@@ -129,8 +129,12 @@ def _final_states(decoder: nn.Module, **inputs: object) -> Tensor:
 
 
 def blocks(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
-    """The layers of the model, as the library marks them."""
-    return tuple(module for module in policy.causal.modules() if isinstance(module, GradientCheckpointingLayer))
+    """The layers of the model, as the library marks them; one inside of another is a part of it."""
+    found = dict[nn.Module, None]()
+    for module in policy.causal.modules():  # the outer ones come first
+        if isinstance(module, GradientCheckpointingLayer) and not any(module in outer.modules() for outer in found):
+            found[module] = None
+    return tuple(found)
 
 
 class _Reader:

@@ -88,9 +88,8 @@ def merge_weights(model: nn.Module, *, adapter: bool = True) -> dict[str, Tensor
 def _compare(policy: Policy, merged: Any) -> float:
     """Compare the logits of a short text; raises UserError where the merged model gives others."""
     for name, buffer in policy.causal.named_buffers():  # the angles of rotary positions are in no file
-        merged.get_submodule(name.rpartition(".")[0]).register_buffer(
-            name.rpartition(".")[2], buffer.detach().float().cpu(), persistent=False
-        )
+        module, _, own = name.replace(".base_layer", "").rpartition(".")
+        merged.get_submodule(module).register_buffer(own, buffer.detach().float().cpu(), persistent=False)
     tokens = torch.arange(8)[None] % policy.causal.config.get_text_config().vocab_size
     own = policy.causal(input_ids=tokens.to(policy.device)).logits.float().cpu()
     difference = float((merged(input_ids=tokens).logits - own).abs().max() / own.abs().max())

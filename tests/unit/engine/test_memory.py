@@ -13,6 +13,7 @@ import torch
 
 from rlhf_cli.engine import memory
 from rlhf_cli.engine.memory import (
+    _most,
     activation_bytes,
     forward_bytes,
     microbatch_size,
@@ -85,6 +86,21 @@ def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 7_680 + blocks < 160_704
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=False) == 1_000_000 + 160_704 + both
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=True) == 1_000_000 + max(9 * 16_160, 7_680 + blocks) + both
+
+
+def test_layers_may_differ() -> None:
+    """In transformers a setting that differs can be read from the layers' configs alone."""
+
+    class Differing:
+        per_layer_config = (SimpleNamespace(head_dim=8), SimpleNamespace(head_dim=None), SimpleNamespace(head_dim=4))
+
+        @property
+        def head_dim(self) -> int:
+            raise RuntimeError("head_dim is a per-layer attribute")
+
+    assert _most(Differing(), "head_dim", 2) == 8
+    assert _most(Differing(), "num_key_value_heads", 2) == 2
+    assert _most(SimpleNamespace(head_dim=16), "head_dim", 2) == 16
 
 
 def test_the_memory_of_children_is_what_they_have_now() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from tests.unit.engine.families import family
-from tests.unit.support import batch_of, build, move_adapter, tiny
+from tests.unit.support import batch_of, build, lora, move_adapter, tiny
 
 
 def gradients(policy: Policy, engine: Any) -> tuple[list[Tensor], int]:
@@ -32,8 +32,19 @@ def gradients(policy: Policy, engine: Any) -> tuple[list[Tensor], int]:
     return list(torch.autograd.grad(loss, list(policy.parameters().values()))), sum(kept)
 
 
-def test_the_models_own_dropout_stays_off() -> None:
-    policy = family("OPT", scale=8.0, dropout=0.5, ffn_dim=32, word_embed_proj_dim=16)
+ZAMBA: Final = {
+    "layers_block_type": ["mamba", "hybrid"], "num_mem_blocks": 1, "n_mamba_heads": 4, "mamba_d_state": 4,
+    "mamba_headdim": 8, "mamba_ngroups": 1, "chunk_size": 8, "use_mem_rope": True,
+}  # fmt: skip
+"""A block of attention inside of a layer."""
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("OPT", {"dropout": 0.5, "ffn_dim": 32, "word_embed_proj_dim": 16}), ("Zamba2", ZAMBA)],
+)
+def test_dropout_stays_off_and_a_block_inside_of_another_is_a_part_of_it(name: str, fields: dict[str, Any]) -> None:
+    policy = family(name, scale=3.0, adapter=lora(target_modules=["q_proj", "v_proj"]), **fields)
     move_adapter(policy)
     (plain, much), (recomputed, little) = (
         gradients(policy, TransformersEngine(policy, recompute=recompute)) for recompute in (False, True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -63,10 +63,21 @@ def test_without_the_adapter_it_is_the_reference(adapter: dict[str, Any]) -> Non
     assert torch.allclose(logits(reference), before, atol=1e-6)
 
 
+LATENT: Final = {"kv_lora_rank": 4, "q_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4}
+"""Fields of DeepSeek's attention."""
+
+
 @pytest.mark.parametrize("adapter", [True, False])
-def test_the_adapters_of_experts_are_merged(adapter: bool) -> None:
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 4}
-    policy = family("Qwen3Moe", scale=8.0, **experts)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("Qwen3Moe", {"num_experts": 4}),
+        ("DeepseekV3", LATENT | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}),
+    ],
+)
+def test_the_adapters_of_experts_are_merged(name: str, fields: dict[str, Any], adapter: bool) -> None:
+    shared = {"num_experts_per_tok": 2, "moe_intermediate_size": 8, "num_key_value_heads": 4, "head_dim": 4}
+    policy = family(name, scale=8.0, **(shared | fields))
     assert any("experts.base_layer.lora_B" in name for name in policy.parameters())
     move_adapter(policy)
     merged, difference = merge(policy, adapter=adapter)
