@@ -71,7 +71,7 @@ def load(settings: Pretrained, dtype: torch.dtype | None, device: torch.device) 
         if settings.adapter:  # merged in float32: bfloat16 would lose most of it
             read_as, dtype = torch.float32, dtype or torch.float32
         else:
-            dtype = dtype or dtype_on_cpu(_load_config(source, settings.revision, settings.trust_remote_code))
+            dtype = dtype or dtype_on_cpu(config)
             read_as = dtype
         model, notes = load_weights(
             AutoModelForCausalLM,
