@@ -147,17 +147,17 @@ def _check_origin(run: Path, model: str) -> None:
         former, base, kind = before.get("adapter"), before.get("path"), objective.get("kind")
     except (KeyError, AttributeError):
         return  # it says nothing of its origin
-    if former is not None and base == model:
-        raise UserError(
-            f"{run} was itself trained over model.adapter={former}, and its adapter alone would leave that out",
-            where="model.adapter",
-            fix=f"rlhf merge {run} OUT, then model=pretrained model.path=OUT",
-        )
     if kind == "bradley_terry":
         raise UserError(
             f"{run} trained a reward model: its adapter writes no texts",
             where="model.adapter",
             fix=f"score by it: reward=model reward.path={run}",
+        )
+    if former is not None and base == model:
+        raise UserError(
+            f"{run} was itself trained over model.adapter={former}, and its adapter alone would leave that out",
+            where="model.adapter",
+            fix=f"rlhf merge {run} OUT, then model=pretrained model.path=OUT",
         )
 
 

@@ -50,8 +50,10 @@ def test_errors_of_a_reference_name_its_settings_and_leave_paths_alone(tmp_path:
     assert caught.value.fix == f"rlhf merge {over} OUT, then reference=model reference.path=OUT"
 
 
-def test_the_adapter_of_a_reward_model_is_refused(tmp_path: Path) -> None:
-    run = run_in(tmp_path / "rm", model={"path": "base", "adapter": None}, objective={"kind": "bradley_terry"})
+@pytest.mark.parametrize("over", [None, "sft"])
+def test_the_adapter_of_a_reward_model_is_refused(over: str | None, tmp_path: Path) -> None:
+    """Also of one over another adapter, which could not be merged either."""
+    run = run_in(tmp_path / "rm", model={"path": "base", "adapter": over}, objective={"kind": "bradley_terry"})
     with pytest.raises(UserError, match="its adapter writes no texts"):
         adapter_path(str(run), "base")
 
