@@ -122,11 +122,13 @@ def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypa
     assert (pairs.with_name("policy") / "result.json").is_file()
 
 
-def test_ctrl_c_between_two_runs_can_be_resumed(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", ["do_round", "write_after_training"])
+def test_ctrl_c_between_two_runs_can_be_resumed(at: str, rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(feedback, "do_round", interrupted)
+    monkeypatch.setattr(feedback, "do_round", lambda *arguments: None)
+    monkeypatch.setattr(feedback, at, interrupted)
     stopped = rlhf("feedback", "loop", *FEW, *REWARD_MODEL)
     assert (stopped.code, stopped.err) == (75, "stopped: interrupted; the same command of rlhf feedback goes on\n")
 

@@ -68,16 +68,17 @@ def main(argv: list[str]) -> None:
     rounds = rounds_in(folder, settings.rounds)
     with hold(folder, what="folder of rounds", instead="FOLDER"):
         keep_settings(folder, settings)
-        for one in rounds:
-            try:
-                do_round(one, rounds[: one.number], config, rows, settings, begun)
-            except KeyboardInterrupt as error:  # a run turns it into Stopped itself
-                raise Stopped(f"interrupted{GOES_ON}", resumable=True) from error
-            except Stopped as stop:
-                stop.reason += GOES_ON
-                raise
-            finally:
-                write_after_training(folder)
+        try:
+            for one in rounds:
+                try:
+                    do_round(one, rounds[: one.number], config, rows, settings, begun)
+                finally:
+                    write_after_training(folder)
+        except KeyboardInterrupt as error:  # a run turns it into Stopped itself
+            raise Stopped(f"interrupted{GOES_ON}", resumable=True) from error
+        except Stopped as stop:
+            stop.reason += GOES_ON
+            raise
     measured = {one.number: truth for one in rounds if (truth := read_truth(one.truth))}
     if config.display == "json":
         print_json({"folder": str(folder), "rounds": [summary(*each) for each in measured.items()]})
