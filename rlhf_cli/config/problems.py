@@ -79,10 +79,11 @@ def build_config(verb: Verb[C], data: Mapping[str, Any], place: Callable[[str], 
 
 def _nothing_chosen(unchosen: Sequence[str]) -> str:
     have = ", ".join(f"{group} ({', '.join(options(group))})" for group in unchosen)
-    default = default_option(PRESET)
+    default, last = default_option(PRESET), unchosen[-1]
     assert default is not None
-    example = default_option(unchosen[-1]) or read_file(preset_path(default)).choices[unchosen[-1]]
-    return f"nothing is chosen for {have}; add for example `{unchosen[-1]}: {example}`"
+    preset = read_file(preset_path(default))
+    example = default_option(last) or (preset.parts[last][0] if last in preset.parts else preset.choices[last])
+    return f"nothing is chosen for {have}; add for example `{last}: {example}`"
 
 
 def _dotted(error: ErrorDetails, data: Mapping[str, Any]) -> str:

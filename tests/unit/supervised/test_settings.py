@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rlhf_cli.config.jobs import compose_for
@@ -28,6 +30,15 @@ from rlhf_cli.verbs import DPO, REWARD_TRAIN, SFT, Verb
 def test_what_does_not_fit_is_refused(verb: Verb, override: str, what: str) -> None:
     with pytest.raises(UserError, match=f"^{what}"):
         compose_for(verb, ["config=tiny", "patience=2", override])
+
+
+@pytest.mark.parametrize("verb", [SFT, DPO, REWARD_TRAIN])
+def test_an_example_of_data_is_one_to_type(verb: Verb, tmp_path: Path) -> None:
+    """The default of rlhf sft has values over its option."""
+    file = tmp_path / "x.yaml"
+    file.write_text("model: tiny\n")
+    with pytest.raises(UserError, match=r"nothing is chosen for data .*; add for example `data: jsonl`$"):
+        compose_for(verb, [f"config={file}"])
 
 
 def test_a_template_of_other_columns_is_fine() -> None:
