@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.evaluation.contrasts import Contrast, MeanSquares
+from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.lock import hold
+from rlhf_cli.sweep import reason
 from rlhf_cli.sweep.answer import Grid, answer
+from rlhf_cli.sweep.choice import Choice
 from rlhf_cli.sweep.power import Needed
 from rlhf_cli.sweep.reason import explain_no_gain
 from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
@@ -118,6 +122,7 @@ def test_where_nothing_gains_nothing_is_recommended(tmp_path: Path) -> None:
         "Nothing is distinguishable from the untouched policy, so nothing is recommended. The largest change is "
         "-0.005 ± 0.130 in J, of point 1 (the only one)."
     )
+    assert found.reason[2] == "As it was, this sweep would have shown a gain of 0.164 or more (80 % of the time)."
     assert found.reason[3].startswith("No gain was seen that more prompts or seeds could confirm: more steps")
     assert found.needed is not None
     # (3.1824 + 0.8416) 0.0408
@@ -215,6 +220,13 @@ def test_those_that_gain_are_counted(tmp_path: Path) -> None:
         "difference between these two runs.",
         "The highest of 2 estimates was chosen for being high: if all were equal, it would be too high by about 0.000.",
     )
+    assert found.reason[-1] == "The choice would be the same at half this beta (0.025) and at twice it (0.1)."
+
+
+def test_a_difference_next_to_nothing_has_no_minus() -> None:
+    nothing = Contrast(Estimate(0.0004, 0.0008, 2), 1.0, 1.0, MeanSquares(1, 2, 0.0, 0.0, 0.0))
+    choice = Choice(0.1, 0, 0, 1, (None, nothing), (), 0.0)
+    assert reason._lower(choice, 1) == "lower by 0.000 (95 %: 0.000 to 0.001)"
 
 
 def test_several_points_about_as_good_are_counted(tmp_path: Path) -> None:
