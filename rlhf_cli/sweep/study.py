@@ -183,5 +183,5 @@ class Study:
         if isinstance(one, Choice):
             return kinds.CategoricalDistribution(one.texts)
         if one.is_whole:
-            return kinds.IntDistribution(one.low, one.high, step=one.step or 1, log=one.log)
+            return kinds.IntDistribution(one.low, one.high, step=one.step, log=one.log)
         return kinds.FloatDistribution(one.low, one.high, step=one.step, log=one.log)

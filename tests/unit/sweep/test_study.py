@@ -141,6 +141,41 @@ def test_twins_that_run_get_one_process_and_both_the_result(optuna: Any, tmp_pat
     assert again.running() == [one]
     again.tell(0, {5: (1.0, 2.0)}, pruned=False)
     assert [trial.values for trial in again._trials()] == [[0.9]] * 4
+    assert [trial.intermediate_values for trial in again._trials()] == [{5: 0.9}] * 4
+
+
+def test_the_value_is_that_of_the_last_evaluation_and_is_told_once(optuna: Any, tmp_path: Path) -> None:
+    study = Study(tmp_path, search(), SPACE, BETA, 0)
+    study.ask()
+    study.tell(0, {5: (1.0, 2.0), 10: (3.0, 20.0)}, pruned=False)
+    study.tell(0, {5: (9.0, 0.0)}, pruned=True)
+    (trial,) = study._trials()
+    assert (trial.state.name, trial.value, trial.intermediate_values) == ("COMPLETE", 2.0, {5: 0.9, 10: 2.0})
+
+
+def test_the_floor_is_the_median_at_every_step_but_the_last_of_all(optuna: Any, tmp_path: Path) -> None:
+    study = Study(tmp_path, search(startup=2), SPACE, BETA, 0)
+    first = study.ask()
+    study.tell(0, {5: (1.0, 2.0), 10: (1.0, 0.0)}, pruned=False)
+    second = study.ask()
+    study.tell(1, {10: (3.0, 0.0), 20: (9.0, 0.0)}, pruned=False)  # of more steps
+    third = study.ask()
+    assert [one and one.floor for one in (first, second, third)] == [(), (), ((5, 0.9), (10, 2.0))]
+
+
+@pytest.mark.parametrize(("pruned", "state"), [(False, "COMPLETE"), (True, "PRUNED")])
+def test_a_result_that_a_kill_left_half_told_is_told_to_its_end(
+    optuna: Any, pruned: bool, state: str, tmp_path: Path
+) -> None:
+    """Optuna warns of a step that is reported twice."""
+    study = Study(tmp_path, search(trials=2), (Choice("beta", ("'0.1'",)),), BETA, 0)
+    study.ask()
+    study.ask()  # its twin
+    for trial in study._trials():
+        optuna.trial.Trial(study._study, trial._trial_id).report(0.9, 5)
+    study.tell(0, {5: (1.0, 2.0), 10: (1.0, 0.0)}, pruned=pruned)
+    assert [trial.state.name for trial in study._trials()] == [state] * 2
+    assert [trial.intermediate_values for trial in study._trials()] == [{5: 0.9, 10: 1.0}] * 2
 
 
 def test_a_kl_above_the_budget_is_worse_than_any_reward(optuna: Any, tmp_path: Path) -> None:
