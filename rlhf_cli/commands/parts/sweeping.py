@@ -1,6 +1,7 @@
 """Run the trials of `rlhf train -m` in processes of their own, and answer which point is best."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
 from rlhf_cli.report.writing import write_page
 from rlhf_cli.runs.changes import fingerprint, resume_config
-from rlhf_cli.runs.folder import REPORT
+from rlhf_cli.runs.folder import LOCK, MULTIRUN, REPORT, SWEEP
 from rlhf_cli.runs.listing import read_status
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.resume import read_config
@@ -60,9 +61,14 @@ def work_on(sweep: SweepRecord) -> Iterator[Work]:
     """Work in the sweep's folder as `open_sweep` does; takes the trials that ran."""
     work = Work()
     with disk_errors(), hold(sweep.folder, what="folder of a sweep", instead="sweep_dir"):
+        is_new = not (sweep.folder / SWEEP).exists()
         sweep.write()
         try:
             yield work
+        except UserError:
+            if is_new and {path.name for path in sweep.folder.iterdir()} <= {SWEEP, MULTIRUN, LOCK}:
+                shutil.rmtree(sweep.folder, ignore_errors=True)  # no trial could be started
+            raise
         except Stopped as stop:
             stop.resumable = True
             print("The same command goes on with the trials that are not done.", file=sys.stderr)

@@ -12,6 +12,7 @@ import pytest
 from rlhf_cli.commands.parts import sweeping
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
+from rlhf_cli.errors import UserError
 from rlhf_cli.sweep.launchers import Launcher
 from rlhf_cli.sweep.pool import Job, Standing, StartTrial
 from rlhf_cli.sweep.record import SweepRecord, Trial
@@ -84,3 +85,21 @@ def test_another_number_of_jobs_leaves_the_threads_of_the_trials(
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     sweep(tmp_path / "s", {"jobs": 2})
     assert [{**os.environ, **slot}["OMP_NUM_THREADS"] for slot in pools[-1][1]] == ["5", "5"]
+
+
+def test_a_launcher_that_starts_no_trial_leaves_no_folder(
+    tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*asked: object) -> None:
+        raise UserError("Slurm takes no job")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(sweeping, "starter", refuse)
+        with pytest.raises(UserError, match="Slurm takes no job"):
+            sweep(tmp_path / "s", {})
+        assert list(tmp_path.iterdir()) == []
+    sweep(tmp_path / "s", {})
+    monkeypatch.setattr(sweeping, "starter", refuse)
+    with pytest.raises(UserError, match="Slurm takes no job"):
+        sweep(tmp_path / "s", {})
+    assert SweepRecord.read(tmp_path / "s") is not None  # a sweep that had begun stays
