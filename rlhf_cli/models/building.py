@@ -10,7 +10,7 @@ import torch
 from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import context_length, uses_chat_template
-from rlhf_cli.models.loading import quiet_peft
+from rlhf_cli.models.loading import quiet_peft, round_weights
 from rlhf_cli.models.memory import room_for_model
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model
@@ -55,8 +55,7 @@ def build_policy(
             model, tokenizer, notes, dtype = loaded.model, loaded.tokenizer, loaded.notes, loaded.dtype
             use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
         model.to(device=device).eval()
-        for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
-            parameter.data = parameter.data.to(dtype or torch.float32)
+        round_weights(model, dtype or torch.float32)
     ends, stop_texts = _find_ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
     with room_for_model():
         peft = add_adapter(model, settings.lora, adapter_seed)

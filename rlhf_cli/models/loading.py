@@ -250,6 +250,16 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
     return merged, notes
 
 
+def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give the weights this dtype, but for those that the library keeps in float32, as some routers of experts.
+
+    The buffers stay as they are: the angles of rotary positions are float32.
+    """
+    for name, parameter in model.named_parameters():
+        if not any(part in name for part in model._keep_in_fp32_modules_strict or ()):
+            parameter.data = parameter.data.to(dtype)
+
+
 @torch.no_grad()
 def _logits(model: torch.nn.Module) -> torch.Tensor:
     """The model's logits of a short text."""

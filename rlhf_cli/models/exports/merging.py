@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.libraries import silence_transformers
+from rlhf_cli.models.loading import round_weights
 from rlhf_cli.models.policy import Policy
 
 TOLERANCE: Final = 1e-4
@@ -24,7 +25,7 @@ def write_merged(policy: Policy, folder: Path, dtype: torch.dtype) -> float:
     UserError where it is above TOLERANCE, and OSError.
     """
     merged, difference = merge(policy)
-    merged.to(dtype)
+    round_weights(merged, dtype)
     merged.generation_config = copy.deepcopy(policy.causal.generation_config)
     if merged.generation_config is not None:  # the run ended completions at these tokens
         merged.generation_config.eos_token_id = list(policy.end_tokens)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -24,11 +25,12 @@ from rlhf_cli.models import loading, memory
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.encoder import load_encoder
+from rlhf_cli.models.exports.merging import write_merged
 from rlhf_cli.models.fingerprint import weights_fingerprint
 from rlhf_cli.models.location import EMBEDDED
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import Message, PromptRow
-from tests.unit.support import batch_of, build, logits_of, move_adapter, pretrained, save_adapter, tiny
+from tests.unit.support import batch_of, build, logits_of, lora, move_adapter, pretrained, save_adapter, tiny
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
@@ -326,6 +328,34 @@ def test_phis_long_positions_are_not_mixed_with_short_ones(tmp_path: Path) -> No
     tokenizer.save_pretrained(tmp_path)
     assert build(pretrained(tmp_path)).context == 48
     assert load_encoder(pretrained(tmp_path))[1] == 48
+
+
+def test_what_the_library_keeps_in_float32_stays_so(tmp_path: Path) -> None:
+    """Other experts would be chosen: the library's logits of the same dtype would be others."""
+    model, tokenizer = tiny_models.build_tiny(tiny())
+    config = transformers.Ernie4_5_MoeConfig(
+        vocab_size=model.config.vocab_size, hidden_size=16, intermediate_size=32, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, moe_intermediate_size=8, moe_num_experts=8, moe_k=2,
+        pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.Ernie4_5_MoeForCausalLM(config)
+    router = "model.layers.1.mlp.gate.weight"
+    with torch.no_grad():
+        for weight in (weight for weight in model.parameters() if weight.ndim > 1):
+            weight.mul_(10)
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    settings = pretrained(tmp_path / "base", lora=lora(target_modules="auto"))
+    policy = build_policy(settings, torch.device("cpu"), torch.bfloat16, 1)
+    assert policy.frozen()[f"base_model.model.{router}"].dtype == torch.float32
+    expected = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(logits_of(policy, TOKENS), expected(input_ids=torch.tensor([TOKENS])).logits[0])
+    write_merged(build(settings), tmp_path, torch.bfloat16)
+    merged = load_file(tmp_path / "model.safetensors")
+    assert merged[router].dtype == torch.float32
+    assert merged["model.norm.weight"].dtype == torch.bfloat16
 
 
 def test_a_value_heads_width_is_that_of_the_states(tmp_path: Path) -> None:
