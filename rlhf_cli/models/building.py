@@ -80,10 +80,10 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
 
     existing = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     targets = _choose_targets(lora, existing, model.config.model_type)
-    some = f"some of {', '.join(_find_linear_layers(model))}"
-    where, fix = "model.lora.target_modules", f"use {some if targets == 'all-linear' else f'all-linear, or {some}'}"
+    where, fix = "model.lora.target_modules", f"use {'' if targets == 'all-linear' else 'all-linear, or '}some of "
+    linear = _find_linear_layers(model)  # before PEFT wraps some of them
     if missing := sorted(set(targets) - existing) if isinstance(targets, list) else []:
-        raise UserError(f"the model has no layer {', '.join(missing)}", where=where, fix=fix)
+        raise UserError(f"the model has no layer {', '.join(missing)}", where=where, fix=fix + ", ".join(linear))
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -99,7 +99,9 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         try:
             peft = get_peft_model(model, config)
         except ValueError as error:  # a kind of layer that PEFT cannot adapt
-            raise UserError(f"the adapter does not fit: {first_line(error)}", where=where, fix=fix) from error
+            what = f"the adapter does not fit: {first_line(error)}"
+            fitting = (name for name in linear if f"'{name}'" not in str(error))
+            raise UserError(what, where=where, fix=fix + ", ".join(fitting)) from error
     return peft.eval()
 
 
