@@ -19,7 +19,7 @@ TURNS = [{"role": "user", "content": "Say a."}, {"role": "assistant", "content":
 
 @pytest.mark.parametrize("columns", [{"completion": "abc"}, {"completion": TURNS[1:]}, {"messages": TURNS}])
 def test_a_completion_is_a_text_or_the_assistants_last_turn(columns: dict[str, Any]) -> None:
-    assert read_lesson(row_of(**columns), sft) == Lesson(("abc",))
+    assert read_lesson(row_of(**columns), sft) == Lesson(("abc",), 1.0, 0.0)
 
 
 def test_a_preference_brings_its_votes_and_its_margin() -> None:

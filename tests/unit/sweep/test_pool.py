@@ -34,6 +34,8 @@ if kind == "crash":
     raise ZeroDivisionError("by nothing")
 if kind == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
+if kind == "ended":
+    os.kill(os.getpid(), signal.SIGTERM)
 print("ended", time.monotonic(), flush=True)
 """
 
@@ -65,16 +67,17 @@ def run(
 
 
 def test_every_end_is_told_and_none_disturbs_the_others(tmp_path: Path) -> None:
-    found = run(tmp_path, "fine", "refused", "crash", "killed", "fine")
+    found = run(tmp_path, "fine", "refused", "crash", "killed", "ended", "fine")
     assert [(one.state, one.reason) for one in found] == [
         ("finished", None),
         ("failed", "no such data (data.path); fix: another"),
         ("failed", "crashed: ZeroDivisionError: by nothing"),
         ("failed", "killed by SIGKILL, most likely for want of memory"),
+        ("failed", "killed by SIGTERM"),  # by others: the sweep asked it for nothing
         ("finished", None),
     ]
     kept = [Ending.read(one.job.folder) for one in found]
-    assert [one.exit_code for one in kept if one] == [0, 3, 1, -9, 0]
+    assert [one.exit_code for one in kept if one] == [0, 3, 1, -9, -15, 0]
     assert "ZeroDivisionError" in found[2].job.log.read_text()
 
 

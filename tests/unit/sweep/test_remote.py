@@ -21,7 +21,12 @@ import os, signal, sys, time
 print("in", os.getcwd(), *(os.environ.get(name) for name in ("SLOT", "RLHF_SWEEP")), flush=True)
 for number in (signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda got, _: (print("got", got, flush=True), os._exit(75)))
+if sys.argv[1] == "saves":
+    signal.signal(signal.SIGTERM, lambda got, _: print("got", got, flush=True))
 print("ready", flush=True)
+if sys.argv[1] == "saves":
+    time.sleep(0.5)
+    sys.exit(75)
 if sys.argv[1] == "waits":
     time.sleep(60)
 sys.exit(int(sys.argv[1]))
@@ -66,6 +71,24 @@ def test_it_ends_when_it_is_no_longer_wanted(make: Make, tmp_path: Path) -> None
     thread.join()
     assert (tmp_path / "log.txt").read_text().splitlines()[-1] == "got 15"
     assert make("0")() == 75  # and does not begin
+
+
+def test_it_is_asked_once_while_it_saves(make: Make, tmp_path: Path) -> None:
+    thread = once_ready(tmp_path, (tmp_path / "trial.json").touch)
+    assert make("saves")() == 75
+    thread.join()
+    assert (tmp_path / "log.txt").read_text().count("got 15") == 1
+
+
+def test_ctrl_c_asks_it_to_end(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        if "ready" in (tmp_path / "log.txt").read_text():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=sleep))
+    assert make("waits")() == 75
+    assert (tmp_path / "log.txt").read_text().splitlines()[-1] == "got 15"
 
 
 def test_it_saves_before_the_time_is_up(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
