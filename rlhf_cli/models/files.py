@@ -50,6 +50,10 @@ def _find_dangers(source: str, revision: str | None, *, adapter_expected: bool) 
     if pickled := [name for name in names if name is not None and not str(name).endswith(_SAFE)]:
         code = f"its files name pickled weights, {pickled[0]}, and a pickle can run any code"
         yield code, "give a model saved as safetensors"
+    of_torch = sorted(file.name for file in Path(source).glob("pytorch_model*.bin"))
+    if of_torch and not any(Path(source).glob("*.safetensors")):
+        alone = f"{source} holds pickled weights alone, {of_torch[0]}, and a pickle can run any code"
+        yield alone, "give a model saved as safetensors, as save_pretrained of transformers does it"
     quantised = config.get("quantization_config")
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None

@@ -29,6 +29,7 @@ from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, adapter_notes, adapter_path, local_path
 from rlhf_cli.models.memory import check_room, dtype_on_cpu, is_out_of_memory
 from rlhf_cli.models.settings import Pretrained
+from rlhf_cli.models.specials import special_ids
 from rlhf_cli.plural import plural
 
 if TYPE_CHECKING:
@@ -192,11 +193,11 @@ def _locate(settings: Pretrained) -> Iterator[str]:
         if is_out_of_memory(error):
             raise
         refuse_broken_file(Path(source), "model.path")
-        raise UserError(
-            f"cannot load the model {settings.path}: {first_line(error).rstrip('.')}",
-            where="model.path",
-            fix=f"check the name and the network, give a folder, or use the embedded model: {EMBEDDED}",
-        ) from error
+        fix = f"check the name and the network, give a folder, or use the embedded model: {EMBEDDED}"
+        if Path(source).is_dir():
+            fix = "give the model as save_pretrained writes it, or install the version of transformers that knows it"
+        what = f"cannot load the model {settings.path}: {first_line(error).rstrip('.')}"
+        raise UserError(what, where="model.path", fix=fix) from error
 
 
 def _load_tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBase:
@@ -205,6 +206,9 @@ def _load_tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBas
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
     )
+    if {*tokenizer.get_vocab().values()} <= {*special_ids(tokenizer).values()}:  # transformers makes one up
+        what, fix = f"{source} holds no vocabulary of a tokenizer", "add the tokenizer's files, as save_pretrained does"
+        raise UserError(what, where="model.path", fix=fix)
     return tokenizer
 
 

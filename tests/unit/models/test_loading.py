@@ -276,8 +276,31 @@ class TestRefused:
         model, _ = tiny_models.build_tiny(tiny())
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
-        with pytest.raises(UserError, match="cannot load the model"):
+        with pytest.raises(UserError) as caught:
             build(pretrained(folder))
+        assert caught.value.line() == (
+            f"{folder} holds pickled weights alone, pytorch_model.bin, and a pickle can run any code (model.path); "
+            "fix: give a model saved as safetensors, as save_pretrained of transformers does it"
+        )
+
+    def test_a_folder_without_a_tokenizer_of_a_family_that_has_a_default(self, tmp_path: Path) -> None:
+        """transformers makes up one that knows special tokens alone; the prompts were blamed."""
+        config = transformers.Qwen2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=4, vocab_size=32)
+        transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+        with pytest.raises(UserError) as caught:
+            build(pretrained(tmp_path))
+        assert caught.value.line() == (
+            f"{tmp_path} holds no vocabulary of a tokenizer (model.path); "
+            "fix: add the tokenizer's files, as save_pretrained does"
+        )
+
+    def test_a_model_of_another_version(self, raw_model: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree(raw_model, tmp_path / "model")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"model_type": "brandnew"}))
+        with pytest.raises(UserError, match="model type `brandnew`") as caught:
+            build(pretrained(folder))
+        assert caught.value.fix.endswith("or install the version of transformers that knows it")
 
     def test_code_that_comes_with_a_model_is_not_run(self, raw_model: Path, tmp_path: Path) -> None:
         folder = shutil.copytree(raw_model, tmp_path / "model")

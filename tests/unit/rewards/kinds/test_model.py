@@ -215,7 +215,7 @@ def test_pickled_weights_are_not_read(saved: Callable[..., Path], tmp_path: Path
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     torch.save({"score.weight": torch.zeros(1, 16)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(UserError, match=r"holds pickled weights alone, pytorch_model\.bin, .* \(reward\.path\)"):
         scores(tmp_path)
 
 
