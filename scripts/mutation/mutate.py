@@ -58,6 +58,7 @@ ROOMS: Final = {
     ),
     "data": (
         "tests/unit/prompts",
+        "tests/unit/supervised/test_lessons.py",
         "tests/properties/test_data.py",
         "tests/integration/test_data.py",
         "--ignore-glob=*/test_large.py",  # seconds
