@@ -35,6 +35,7 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.step import complete, save
 from rlhf_cli.pipeline.update import update
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.folder import REWARD_LOG
 
@@ -46,7 +47,7 @@ work."""
 NOT_OF_A_STEP: Final = ("time/checkpoint_s", "time/other_s", "time/step_s")
 
 
-class Timings:
+class Timings(Reporter):
     """The run's reporter: it keeps the seconds of the last step's phases and the notes, and shows nothing."""
 
     def __init__(self) -> None:
