@@ -160,7 +160,7 @@ class RunConfig(TrainingConfig):
     reference: Reference = Initial(kind="initial")
     """The policy that the KL is measured from: the initial one, or another model of the same tokenizer."""
     temperature: Schedule
-    """Sampling temperature of the rollouts."""
+    """Sampling temperature of the rollouts, 0.001 or more."""
     samples_per_prompt: int = Field(ge=1)
     """Completions of each prompt: a group."""
     prompts: Literal["uniform", "headroom", "dynamic"] = "uniform"
