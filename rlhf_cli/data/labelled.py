@@ -47,8 +47,8 @@ class Labelled(FileSource):
 
     @model_validator(mode="after")
     def _tells_labels_apart(self) -> Self:
-        better = spellings(self.better)
-        if both := [label for label in spellings(self.worse) if self.worse is not None and is_any_of(label, better)]:
+        better, worse = spellings(self.better), () if self.worse is None else spellings(self.worse)
+        if both := [label for label in worse if is_any_of(label, better)]:
             raise ValueError(f"better and worse have the same label, {json.dumps(both[0])}")
         return self
 

@@ -10,7 +10,7 @@ from rlhf_cli.engine import Engine
 from rlhf_cli.engine.aligned import may_be_invariant
 from rlhf_cli.engine.llama import ADAPTER, why_unsupported
 from rlhf_cli.engine.native import NativeEngine
-from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.engine.transformers import TransformersEngine, blocks
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.memory import is_out_of_memory
@@ -73,6 +73,9 @@ def _build_checked(
                 f"the native engine cannot run this model: {reason}", where="model.engine", fix="model.engine=auto"
             )
         note(f"the model runs on transformers' own forward pass, which is slower: {reason}")
+    if settings.gradient_checkpointing and not blocks(policy):
+        what = f"{policy.causal.config.model_type} models have no layers that can be computed again"
+        raise UserError(what, where="model.gradient_checkpointing", fix="model.gradient_checkpointing=false")
     try:
         plain = TransformersEngine(policy, recompute=settings.gradient_checkpointing)
         difference = logit_difference(policy, plain)

@@ -99,7 +99,7 @@ def t_tail(t: float, degrees: float) -> float:
         return 0.0 if math.isinf(square) else 1.0
     logs = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) - a * math.log1p(square / degrees)
     scale = math.exp(logs + b * math.log(rest))
-    if square > 3:  # about where x = (a + 1) / (a + b + 2), above which the other fraction converges sooner
+    if square > 3:  # from 1 (one degree) to 3 (many), where t^2 = 3 d / (d + 2), both converge alike
         return scale * _beta_fraction(a, b, x) / a
     return 1 - scale * _beta_fraction(b, a, rest) / b
 

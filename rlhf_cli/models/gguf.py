@@ -41,8 +41,10 @@ def convert(gguf: Path) -> Path:
     A lock and a final rename make parallel runs convert once, and let a killed run leave nothing half done. Raises
     UserError (exit 6) where the cache cannot be written.
     """
-    digest = hashlib.sha256(gguf.read_bytes() + WRITER).hexdigest()[:16]
-    folder = cache_dir() / "models" / f"{gguf.stem}-{digest}"
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(WRITER)
+    folder = cache_dir() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
     if folder.is_dir():
         return folder
     try:

@@ -51,11 +51,9 @@ class Loaded:
 def load(settings: Pretrained, dtype: torch.dtype | None, device: torch.device) -> Loaded:
     """Load the model in `dtype`, and its tokenizer, from safetensors only; the model's own code runs only if trusted.
 
-    Where `dtype` is None, `dtype_on_cpu` decides.
-
-    It is on the CPU as yet, to be moved to the `device`. Every weight comes from the files; transformers alone would
-    make up missing ones at random. Raises UserError where the model or its adapter is missing, cannot be read, or does
-    not fit.
+    Where `dtype` is None it is float32 with an adapter, and else that of `dtype_on_cpu`. The model is on the CPU as
+    yet, to be moved to the `device`. Every weight comes from the files; transformers alone would make up missing ones
+    at random. Raises UserError where the model or its adapter is missing, cannot be read, or does not fit.
     """
     from transformers import AutoModelForCausalLM
 
@@ -63,22 +61,19 @@ def load(settings: Pretrained, dtype: torch.dtype | None, device: torch.device) 
         config = _load_config(source, settings.revision, settings.trust_remote_code)
         known = settings.trust_remote_code or type(config) in AutoModelForCausalLM._model_mapping
         if config.is_encoder_decoder or not known:
+            other = "transformers has no causal language model of kind "
             raise UserError(
-                f"{config.model_type} models are no causal language models, which write one token after the other",
+                f"{config.model_type} models have an encoder" if known else f"{other}{config.model_type}",
                 where="model.path",
-                fix="use one that is, such as a Llama, Qwen, Mistral or Gemma",
+                fix="use a causal language model, such as a Llama, Qwen, Mistral or Gemma",
             )
         tokenizer = _load_tokenizer(source, settings)
-        if settings.adapter:  # merged in float32: bfloat16 would lose most of it
-            read_as, dtype = torch.float32, dtype or torch.float32
-        else:
-            dtype = dtype or dtype_on_cpu(config)
-            read_as = dtype
+        dtype = dtype or (torch.float32 if settings.adapter else dtype_on_cpu(config))
         model, notes = load_weights(
             AutoModelForCausalLM,
             source,
             settings.revision,
-            read_as,
+            torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
             device,
             "model.path",
             trust_remote_code=settings.trust_remote_code,

@@ -42,7 +42,7 @@ def dtype_on_cpu(config: PretrainedConfig) -> torch.dtype:
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for products in bfloat16; without them these take longer than in float32."""
+    """Whether the CPU has AVX-512 BF16 or AMX; without them products in bfloat16 take longer than in float32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

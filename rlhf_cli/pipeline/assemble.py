@@ -151,17 +151,19 @@ def settle(
     saver.check_room(policy)
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
     optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
-    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
+    decided = {"resume_allow": (), "dtype": record["dtype"]}  # an allowance counts once; the dtype stays
+    saved = config.model_copy(update=decided).model_dump(mode="json")
     if origin is None:
         state = TrainState()
         write_record(folder, record)
         if config.dtype == "auto" and (record["device"], record["dtype"]) == ("cpu", "bfloat16"):
-            reporter.note(
-                "bfloat16 weights: the model's file is no finer, and this CPU is quick in it; dtype=float32 rounds less"
-            )
+            why = "as the model's config.json says, and this CPU is quick in it"
+            reporter.note(f"bfloat16 weights, {why}; dtype=float32 rounds less")
     else:
         data = read_hash(origin.folder, "data")
         is_same_ground, known = check_ground(origin, record, reporter, config.resume_allow)
+        if record["command"]:
+            known["command"] = record["command"]  # with the settings that it goes on with
         state = load(origin.checkpoint, policy, optimizer)
         if known != read_record(origin.folder):
             write_record(origin.folder, known)
@@ -172,9 +174,6 @@ def settle(
         change = note_changes(origin, folder, saved, reporter)
         if state.best is not None and state.best.step <= change:
             state = replace(state, best=None)  # the evaluations to come cannot be compared with it
-        known = read_record(folder)
-        if known and record["command"] not in ([], known.get("command")):
-            write_record(folder, known | {"command": record["command"]})
         go_back(folder, state, reporter)
     saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
     logbook = Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note))

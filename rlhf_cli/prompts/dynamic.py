@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def have_differences(scores: Tensor, samples: int) -> Tensor:
     """Whether the scores of each group differ by more than rounding: [B] -> bool [B / samples]."""
     groups = scores.view(-1, samples)
-    return ~are_alike(groups, groups == groups).squeeze(1)
+    return ~are_alike(groups, groups.isfinite()).squeeze(1)
 
 
 def choose(scores: Tensor, samples: int, count: int) -> Tensor:

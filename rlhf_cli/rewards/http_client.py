@@ -6,6 +6,7 @@ Answers are not unpacked, because a small one could become huge. No cookie is ke
 the requests before it.
 """
 
+import codecs
 import json
 import os
 import random
@@ -103,7 +104,7 @@ class Client:
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._unanswered(f"answered with {kind}, not application/json", content)
         try:
-            return from_json(content)
+            return from_json(content.removeprefix(codecs.BOM_UTF8))
         except ValueError as error:
             raise self._unanswered(f"answered with a text that is {error}", content) from None
 

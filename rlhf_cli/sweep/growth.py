@@ -59,10 +59,10 @@ def read_begun(sweep: SweepRecord | None) -> Begun:
 
 def find_begun(begun: Begun, names: Sequence[str], configs: Sequence[RunConfig], swept: Collection[str]) -> list[str]:
     """The name of each job's folder: that of the trial which was begun with the same settings, or else its own."""
-    known = {frozenset(_settings(config, swept).items()): trial.name for trial, config in begun}
+    known = {_point(config, swept): trial.name for trial, config in begun}
     own = {trial.name for trial, _ in begun} & {*names}
     return [
-        name if name in own else known.get(frozenset(_settings(config, swept).items()), name)
+        name if name in own else known.get(_point(config, swept), name)
         for name, config in zip(names, configs, strict=True)
     ]
 
@@ -87,6 +87,7 @@ def keep_begun(
     """
     if sweep is None:
         return []
+    fixed = {key: value for key, value in fixed.items() if (key, value) != ("dtype", '"auto"')}  # a trial keeps its own
     for config in (config for trial, config in begun if trial.name not in planned):
         settings = _settings(config, ())
         if key := next((key for key, value in fixed.items() if settings.get(key) != value), None):
@@ -116,9 +117,17 @@ def final_beta(config: RunConfig) -> float:
 
 
 def _settings(config: RunConfig, swept: Collection[str]) -> dict[str, str]:
-    """The settings that decide what is learned, and the swept ones; not those that the machine decides under `auto`."""
+    """The settings that decide what is learned, and the swept ones.
+
+    Those that the machine decides under `auto` are not among them, but for dtype.
+    """
     return {
         key: json.dumps(value)
         for key, value in flatten(config.model_dump(mode="json"))
-        if is_under(key, swept) or not (is_free(key.split(".")[0]) or key in BY_MACHINE)
+        if is_under(key, swept) or key == "dtype" or not (is_free(key.split(".")[0]) or key in BY_MACHINE)
     }
+
+
+def _point(config: RunConfig, swept: Collection[str]) -> frozenset[tuple[str, str]]:
+    """The settings that tell trials apart; a trial that was begun refuses another dtype itself."""
+    return frozenset(one for one in _settings(config, swept).items() if one[0] != "dtype" or is_under("dtype", swept))

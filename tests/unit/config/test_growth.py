@@ -59,6 +59,18 @@ def test_more_values_and_seeds_keep_what_is_done(cwd: Path) -> None:
     assert SweepRecord.read(first.folder) == second
 
 
+def test_a_trial_keeps_the_dtype_that_auto_gave_it_and_another_is_refused(cwd: Path) -> None:
+    _, jobs = begin("beta=0.1,0.2", "sweep_dir=s")
+    for job in jobs:  # as the trials write it
+        file = Path(str(job.config.run_dir)) / "config.json"
+        file.write_text(job.config.model_copy(update={"dtype": "bfloat16"}).model_dump_json())
+    second, more = begin("beta=0.2,0.3", "sweep_dir=s")
+    assert names(more)[0] == names(jobs)[1]
+    assert len(second.trials) == 3
+    with pytest.raises(UserError, match=r'^it holds a sweep of other fixed settings: dtype: .* -> "float32"'):
+        begin("beta=0.4", "dtype=float32", "sweep_dir=s")
+
+
 def test_a_trial_that_never_began_is_forgotten_with_its_value(cwd: Path) -> None:
     _, jobs = begin("beta=0.1,0.2,0.3")
     folder = Path(str(jobs[0].config.run_dir))

@@ -57,6 +57,16 @@ def test_every_other_model_runs_on_the_library_with_a_note(policy: Any, reason: 
     )
 
 
+def test_layers_that_cannot_be_computed_again_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "blocks", lambda policy: ())  # as of a model with code of its own
+    with pytest.raises(UserError) as caught:
+        build_engine(build(tiny("gpt2")), tiny("gpt2", gradient_checkpointing=True), print)
+    assert caught.value.line() == (
+        "gpt2 models have no layers that can be computed again (model.gradient_checkpointing); "
+        "fix: model.gradient_checkpointing=false"
+    )
+
+
 def test_bfloat16_is_native_too() -> None:
     policy = build_policy(tiny(layers=8), torch.device("cpu"), torch.bfloat16, 1)
     engine, _ = chosen(policy)

@@ -315,14 +315,20 @@ class TestRefused:
             build(pretrained(folder))
         assert not (tmp_path / "ran").exists()
 
-    @pytest.mark.parametrize(("name", "kind"), [("T5", "t5"), ("Bart", "bart"), ("ViT", "vit")])
-    def test_what_is_no_causal_language_model(self, tmp_path: Path, name: str, kind: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "what"),
+        [
+            ("T5", "transformers has no causal language model of kind t5"),
+            ("Bart", "bart models have an encoder"),
+            ("ViT", "transformers has no causal language model of kind vit"),
+        ],
+    )
+    def test_what_is_no_causal_language_model(self, tmp_path: Path, name: str, what: str) -> None:
         getattr(transformers, f"{name}Config")().save_pretrained(tmp_path)
         with pytest.raises(UserError) as caught:
             build(pretrained(tmp_path))
         assert caught.value.line() == (
-            f"{kind} models are no causal language models, which write one token after the other (model.path); "
-            "fix: use one that is, such as a Llama, Qwen, Mistral or Gemma"
+            f"{what} (model.path); fix: use a causal language model, such as a Llama, Qwen, Mistral or Gemma"
         )
 
     def test_a_package_that_is_not_installed(self) -> None:

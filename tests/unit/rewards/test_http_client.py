@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import json
 import socket
 import time
 from http.server import BaseHTTPRequestHandler
@@ -157,6 +159,15 @@ def test_nothing_is_unpacked(server: ScoreServer) -> None:
     server.faults = [lambda handler, body: send(handler, gzip.compress(b"[]"), Content_Encoding="gzip")]
     assert str(unanswered(server)).startswith("answered with a text that is not JSON")
     assert server.headers[0]["Accept-Encoding"] == "identity"
+
+
+def test_a_byte_order_mark_before_the_answer_is_passed_over(server: ScoreServer) -> None:
+    def with_mark(handler: BaseHTTPRequestHandler, body: Any) -> None:
+        answer = json.dumps({"id": body["id"], "scores": [1, 2, 3]}).encode()
+        send(handler, codecs.BOM_UTF8 + answer)
+
+    server.faults = [with_mark]
+    assert scores(server) == [1, 2, 3]
 
 
 def test_no_cookie_is_kept(server: ScoreServer) -> None:
