@@ -157,8 +157,7 @@ def settle(
         state = TrainState()
         write_record(folder, record)
         if config.dtype == "auto" and (record["device"], record["dtype"]) == ("cpu", "bfloat16"):
-            why = "as the model's config.json says, and this CPU is quick in it"
-            reporter.note(f"bfloat16 weights, {why}; dtype=float32 rounds less")
+            reporter.note("bfloat16 weights, which are quick on this CPU; dtype=float32 rounds less")
     else:
         data = read_hash(origin.folder, "data")
         is_same_ground, known = check_ground(origin, record, reporter, config.resume_allow)
