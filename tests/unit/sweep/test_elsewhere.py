@@ -104,7 +104,7 @@ SLURM = Slurm.model_validate(
 
 
 class Future:
-    """What joblib and submitit give for a trial; the test says how it stands."""
+    """A handle of a trial, as joblib and submitit give one; the test says how it stands."""
 
     def __init__(self) -> None:
         self.code: int | None = None
