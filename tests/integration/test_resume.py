@@ -152,8 +152,8 @@ def test_a_run_keeps_its_dtype_on_a_machine_that_would_choose_another(
     assert ("bfloat16 weights, which are quick on this CPU" in whole.err) is has
     on_a_machine(with_bfloat16=has, arguments=(*settings, "steps=2", "run_dir=part"))
     on_a_machine(with_bfloat16=not has, arguments=("resume=part", "steps=4"))
-    for name in ("run.json", "config.json"):
-        assert json.loads((tmp_path / "part" / name).read_text())["dtype"] == own
+    for file in (tmp_path / folder / name for folder in ("whole", "part") for name in ("run.json", "config.json")):
+        assert json.loads(file.read_text())["dtype"] == own
     for name in ("adapter/adapter_model.safetensors", "metrics.jsonl"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     again = on_a_machine(with_bfloat16=not has, arguments=(*settings, "run_dir=part", "resume=auto"))
