@@ -54,6 +54,16 @@ VERBS: Final = {
 ROOM_OF: Final = {verb: room for room, verbs in VERBS.items() for verb in verbs}
 """The room of each verb. A verb's module is imported when the verb is typed."""
 
+_MEANT: Final = {
+    **{name: f"train algorithm={name}" for name in ("grpo", "dapo", "rloo", "ppo", "reinforce")},
+    "sweep": "train -m",
+    "resume": "train resume=RUN",
+    "evaluate": "eval",
+    "compare": "report RUN RUN",
+    "list": "runs",
+}
+"""Commands of other tools, and words that a verb may have been called by, with ours."""
+
 _HELP: Final = """\
 usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
 
@@ -131,6 +141,8 @@ def _dispatch(argv: list[str]) -> int:
     if any("\0" in argument for argument in argv):  # a program may call `run`; no shell can pass one on
         raise errors.UserError("an argument holds a NUL character, which no path or setting may", fix="leave it out")
     first, *rest = argv or [""]
+    if first == "help":
+        first, *rest = [*rest, "--help"]
     if first in ("", "-h", "--help"):
         print(_HELP.format(verbs="\n".join(_listed(room) for room in VERBS)), end="")
         return errors.EXIT_DONE if first else errors.EXIT_USAGE
@@ -160,7 +172,9 @@ def _listed(room: str) -> str:
 
 
 def _did_you_mean(word: str) -> str:
-    if "=" in word:
-        return f"; did you mean rlhf train {word}?"
+    if word.endswith((".yaml", ".yml")) and "=" not in word:
+        word = f"config={word}"
+    if "=" in word or word in _MEANT:
+        return f"; did you mean rlhf {_MEANT.get(word, f'train {word}')}?"
     near = difflib.get_close_matches(word, ROOM_OF, n=1)
     return f"; did you mean {near[0]}?" if near else "; rlhf --help lists the verbs"

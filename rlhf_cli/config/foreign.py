@@ -6,8 +6,10 @@ Where two tools use a name for different things, it stands for the one that most
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rlhf_cli.config.keys import did_you_mean, fields
+from rlhf_cli.config.keys import fields, find_nearest
+from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import flatten
+from rlhf_cli.verbs import VERBS, Verb, composing, current
 
 OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "model": ("actor_rollout_ref", "actor"),
@@ -25,8 +27,9 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "model.lora.target_modules": ("lora_target_modules", "lora_target",),
     "model.lora.rslora": ("use_rslora",),
     "model.lora.dora": ("use_dora",),
-    "model.stop": ("stop_token", "stop_token_id", "stop_strings", "eos_token_id"),
+    "model.stop": ("stop_token", "stop_token_id", "stop_strings", "stop_sequences", "eos_token_id", "eos_token"),
     "model.prompt_format": ("apply_chat_template", "chat_template"),
+    "reference.path": ("ref_model", "ref_model_path", "ref_model_name_or_path", "reference_model"),
     "data.path": (
         "train_files", "train_file", "prompt_data", "dataset_path", "dataset_dir", "data_path", "train_data",
     ),
@@ -35,7 +38,7 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "data.name": ("dataset_config", "dataset_config_name", "dataset_subset"),
     "data.split": ("dataset_train_split", "prompt_split", "dataset_split"),
     "data.eval_split": ("dataset_test_split",),
-    "data.prompt": ("prompt_key", "input_key", "prompt_column", "query_column", "text_column"),
+    "data.prompt": ("prompt_key", "input_key", "prompt_column", "query_column", "text_column", "dataset_text_field"),
     "data.template": ("input_template", "prompt_template"),
     "data.system": ("system_prompt", "default_system"),
     "data.max_rows": ("max_samples", "train_max_samples", "max_train_samples"),
@@ -63,7 +66,7 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "algorithm.minibatch_size": ("ppo_mini_batch_size", "train_batch_size", "mini_batch_size", "num_mini_batches"),
     "algorithm.aggregation": ("loss_type", "loss_agg_mode"),
     "algorithm.scale_by_std": ("scale_rewards", "norm_adv_by_std_in_grpo"),
-    "algorithm.whiten": ("whiten_advantages", "advantage_whiten"),
+    "algorithm.whiten": ("whiten_advantages", "advantage_whiten", "normalize_advantages"),
     "kl": ("use_kl_in_reward", "use_kl_loss", "kl_loss_type", "kl_penalty", "kl_estimator"),
     "beta": ("kl_coef", "init_kl_coef", "kl_loss_coef", "kl_coeff", "kl_beta", "pref_beta", "kl_weight"),
     "beta.target": ("kl_target", "target_kl", "ppo_target",),
@@ -99,40 +102,61 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "evaluate.every": ("eval_steps", "test_freq", "eval_strategy", "evaluation_strategy", "eval_freq"),
     "evaluate.prompts": ("val_size", "max_eval_samples", "eval_samples"),
+    "evaluate.samples": ("num_generations_eval", "val_kwargs.n"),
+    "patience": ("early_stopping_patience",),
+    "objective.centre": ("center_rewards_coefficient",),
+    "objective.label_smoothing": ("label_smoothing_factor",),
     "checkpoint.every": ("save_steps", "save_freq", "save_strategy", "save_interval"),
     "checkpoint.keep": ("save_total_limit", "max_ckpt_num", "max_ckpt_to_keep", "max_actor_ckpt_to_keep"),
     "checkpoint.keep_best": ("load_best_model_at_end",),
     "sinks": ("report_to", "logger", "use_wandb", "use_tensorboard", "logging_backend"),
     "log_samples": ("log_completions", "num_sample_generations", "log_val_generations"),
-    "run_dir": ("output_dir", "default_local_dir", "save_path", "ckpt_path", "logging_dir", "out_dir", "save_dir"),
+    "run_dir": (
+        "output_dir", "default_local_dir", "save_path", "ckpt_path", "logging_dir", "out_dir", "save_dir", "run_name",
+    ),
     "resume": ("resume_from_checkpoint", "load_checkpoint", "resume_mode", "resume_from_path"),
     "seed": ("random_seed", "data_seed"),
     "dtype": ("bf16", "fp16", "torch_dtype", "precision", "mixed_precision"),
     "device": ("use_cpu", "no_cuda", "device_map"),
+    "processes": ("nproc_per_node", "num_processes", "n_gpus_per_node"),
+    "shard_model": ("fsdp", "deepspeed"),
     "profile": ("profiler", "torch_profiler"),
 }  # fmt: skip
-"""Our setting -> its names in other tools. A dotted name is the end of one of verl's."""
+"""Our setting, of any verb -> its names in other tools. A dotted name is the end of one of verl's."""
 
 _GUARDS: Final = ("insecure", "trust_remote_code")
 _BY_NAME: Final = {name: ours for ours, names in OURS.items() for name in names}
 
 
 def ours_for(name: str) -> str | None:
-    """Find our setting for a name of another tool, by its longest end in the table; None without one."""
+    """Find the verb's own setting for a name of another tool, by its longest end in the table; None without one."""
     parts = name.split(".")
     ends = (".".join(parts[start:]) for start in range(len(parts)))
-    return next((_BY_NAME[end] for end in ends if end in _BY_NAME), None)
+    ours = next((_BY_NAME[end] for end in ends if end in _BY_NAME), "")
+    return next((key for key in (ours, f"objective.{ours}") if key in fields()), None)
 
 
 def unknown_setting(key: str, value: Any = None) -> str:
-    """Say that there is no such setting, and name ours for it, or the nearest one.
+    """Say that there is no such setting, and name ours for it, the nearest one, or the verb that has it.
 
     `value` is the value of the unknown setting; if it is a mapping, the message names the settings in it.
     """
     names = [name for name, _ in flatten({key: value}, with_empty=True) if ours_for(name)] or [key]
     if ours_for(names[0]):
         return "; ".join(f"unknown setting '{name}'; here it is {ours_for(name)}" for name in names)
-    return f"unknown setting '{key}'{did_you_mean(key, list_suggestions())}"
+    near = find_nearest(key, list_suggestions())
+    others = [verb.words for verb in VERBS if verb.schema is not current().schema and _has(verb, key)]
+    fix = f"did you mean {near}?" if near else f"rlhf {current().words} --help lists the settings"
+    if others and not (near and near.endswith(f".{key}")):
+        fix = f"it belongs to rlhf {', '.join(others)}"
+    if key == "config":  # of the command line alone
+        fix = "a file names what it builds on by `defaults: [NAME]`"
+    return f"unknown setting '{key}'; {fix}"
+
+
+def _has(verb: Verb[TrainingConfig], key: str) -> bool:
+    with composing(verb):
+        return key in fields()
 
 
 def list_suggestions() -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ""
 
 
+@pytest.mark.parametrize("verb", ["", "report"])
+def test_help_may_be_asked_for_in_front(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for argv in (["help", *filter(None, [verb])], [*filter(None, [verb]), "--help"]):
+        with suppress(SystemExit):  # argparse's own help
+            assert cli.run(argv) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert f"usage: rlhf {verb or 'VERB'}" in outputs[0]
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["--version"]) == 0
     assert capsys.readouterr().out == f"rlhf-cli {__version__}\n"
@@ -60,6 +72,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["trian"], "error: unknown verb 'trian'; did you mean train?"),
         (["xyz", "--debug"], "error: unknown verb 'xyz'; rlhf --help lists the verbs"),
         (["config=tiny"], "error: unknown verb 'config=tiny'; did you mean rlhf train config=tiny?"),
+        (["./my run.yaml"], "error: unknown verb './my run.yaml'; did you mean rlhf train config=./my run.yaml?"),
+        (["grpo"], "error: unknown verb 'grpo'; did you mean rlhf train algorithm=grpo?"),
+        (["resume", "outputs/a"], "error: unknown verb 'resume'; did you mean rlhf train resume=RUN?"),
         (["--foo"], "error: unknown verb '--foo'; rlhf --help lists the verbs"),
         (["generate"], "error: the following arguments are required: RUN (rlhf generate); fix: rlhf generate --help"),
         (["skill", ""], "error: unrecognized arguments:  (rlhf skill); fix: rlhf skill --help"),

@@ -93,7 +93,7 @@ def test_keys_stand_over_options(saved: dict[str, Any]) -> None:
         ("steps=1,2", "steps=1,2: a resumed run takes only key=value"),
         ("~steps", "~steps: a resumed run takes only key=value"),
         ("--cfg", "--cfg: not an override: write key=value"),
-        ("hydra.run.dir=x", "unknown setting 'hydra.run.dir'"),
+        ("hydra.run.dir=x", "unknown setting 'hydra.run.dir'; rlhf train --help lists the settings"),
     ],
 )
 def test_mistakes(saved: dict[str, Any], override: str, line: str) -> None:

@@ -14,6 +14,8 @@ from rlhf_cli.config.foreign import OURS, ours_for, unknown_setting
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.keys import fields
 from rlhf_cli.errors import UserError
+from rlhf_cli.schema import TrainingConfig
+from rlhf_cli.verbs import DPO, REWARD_TRAIN, SFT, TRAIN, VERBS, Verb, composing
 
 from .conftest import write
 
@@ -21,11 +23,40 @@ Refused = Callable[..., str]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
 
 
-def test_every_answer_is_a_setting_and_every_question_is_none() -> None:
-    assert OURS.keys() <= fields().keys()
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.words)
+def test_every_answer_is_a_setting_of_the_verb_and_every_question_is_none(verb: Verb[TrainingConfig]) -> None:
     names = list(chain.from_iterable(OURS.values()))
     assert len(names) == len(set(names))
-    assert not set(names) & fields().keys()
+    with composing(verb):
+        assert not set(names) & fields().keys()
+        assert {ours for name in names if (ours := ours_for(name))} <= fields().keys()
+
+
+def test_every_row_of_the_table_is_a_setting_of_some_verb() -> None:
+    known = set[str]()
+    for verb in VERBS:
+        with composing(verb):
+            known |= fields().keys()
+    assert OURS.keys() <= known
+
+
+@pytest.mark.parametrize(
+    ("verb", "typed", "answer"),
+    [
+        (DPO, "kl_coef", "here it is objective.beta"),
+        (DPO, "beta", "did you mean objective.beta?"),
+        (DPO, "loss_type", "rlhf dpo --help lists the settings"),  # no algorithm.aggregation there
+        (SFT, "reward.path", "it belongs to rlhf train"),
+        (SFT, "packing", "rlhf sft --help lists the settings"),
+        (REWARD_TRAIN, "center_rewards_coefficient", "here it is objective.centre"),
+        (REWARD_TRAIN, "learning_rate", "here it is optimizer.lr"),
+        (TRAIN, "patience", "it belongs to rlhf sft, dpo, reward train"),
+        (TRAIN, "early_stopping_patience", "rlhf train --help lists the settings"),
+    ],
+)
+def test_the_answer_is_for_the_verb_that_was_typed(verb: Verb[TrainingConfig], typed: str, answer: str) -> None:
+    with composing(verb):
+        assert unknown_setting(typed) == f"unknown setting '{typed}'; {answer}"
 
 
 NAMES = dict(

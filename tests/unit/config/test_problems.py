@@ -37,7 +37,7 @@ ADD = "add for example `reward: sentiment`"
             "lr=3": "unknown setting 'lr'; did you mean optimizer.lr?",
             "optimiser.lr=0.1": "unknown setting 'optimiser'; did you mean optimizer?",
             "checkpoint.evry=3": "unknown setting 'checkpoint.evry'; did you mean checkpoint.every?",
-            "zzz=1": "unknown setting 'zzz'",
+            "zzz=1": "unknown setting 'zzz'; rlhf train --help lists the settings",
             "steps=0": "steps: must be at least 1 (got 0)",
             "optimizer.lr=2": "optimizer.lr: must be below 1 (got 2)",
             "optimizer.betas=[0.9]": "optimizer.betas.1: must be given (it has no default)",
@@ -220,7 +220,7 @@ def test_many_mistakes_in_a_file(cwd: Path, refused: Refused) -> None:
     first, *others = refused("config=r.yaml").splitlines()
     assert first == "8 problems in the configuration:"
     assert sorted(others) == [
-        "  r.yaml:10: unknown setting 'config'",
+        "  r.yaml:10: unknown setting 'config'; a file names what it builds on by `defaults: [NAME]`",
         "  r.yaml:11: temperature.value: must be at least 0 (got -0.1)",
         "  r.yaml:2: data.path: must be given (training prompts): write data.path=...",
         "  r.yaml:4: unknown setting 'stpes'; did you mean steps?",
