@@ -30,6 +30,7 @@ class Desk:
         self._rater, self._choose, self._seed = rater, choose, seed
         self._opened: dict[Path, Session | None] = {}
         self._asking: Session | None = None
+        self._voted: list[Session] = []  # vote after vote: the times of a clock that was set back say less
 
     def question(self) -> Question | None:
         """The next pair: one whose vote was taken back, or one of the newest step that has any left."""
@@ -49,14 +50,15 @@ class Desk:
         """Write the vote on the pair that was asked last."""
         assert self._asking is not None
         self._asking.answer(question, choice, note)
+        self._voted.append(self._asking)
 
     def undo(self) -> bool:
-        """Take the newest vote back, of whatever step; of several of one second, the one that this desk took last."""
-        voted = [(vote.time, one is self._asking, one) for one in self._sessions() if (vote := one.newest())]
-        if not voted:
-            return False
-        self._asking = max(voted, key=lambda each: each[:2])[2]
-        return self._asking.undo()
+        """Take back the vote that this desk took last; after those, the newest one, of whatever step."""
+        newest = {one: vote.time for one in self._sessions() if (vote := one.newest())}
+        while self._voted:
+            if (last := self._voted.pop()) in newest:
+                return last.undo()
+        return bool(newest) and max(newest, key=newest.__getitem__).undo()
 
     def _sessions(self) -> list[Session]:
         """One session a file, the newest first."""

@@ -97,6 +97,26 @@ def test_undo_finds_the_newest_vote_in_whatever_file(steps: Steps, at_second: Ca
     ]  # fmt: skip
 
 
+def test_undo_takes_the_last_vote_of_this_desk_though_the_clock_was_set_back(
+    steps: Steps, at_second: Callable[[int], None]
+) -> None:
+    at_second(50)
+    steps.leave(8)
+    desk = steps.desk()
+    desk.answer(asked(desk), "a")
+    at_second(10)
+    steps.leave(16)
+    last = asked(desk)
+    desk.answer(last, "b")
+    assert desk.undo()
+    assert asked(desk) == last
+    assert desk.undo()
+    assert [[line.vote for line in VoteFile(file).read().lines] for file in steps.files] == [
+        ["a", "undo"],
+        ["b", "undo"],
+    ]
+
+
 def test_undo_within_a_second_takes_the_last_vote_of_this_desk(steps: Steps, at_second: Callable[[int], None]) -> None:
     for step in (8, 16):
         steps.leave(step)
