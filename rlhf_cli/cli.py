@@ -4,6 +4,7 @@ import difflib
 import importlib
 import io
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -173,7 +174,7 @@ def _listed(room: str) -> str:
 
 def _did_you_mean(word: str) -> str:
     if word.endswith((".yaml", ".yml")) and "=" not in word:
-        word = f"config={word}"
+        word = f"config={shlex.quote(word)}"
     if "=" in word or word in _MEANT:
         return f"; did you mean rlhf {_MEANT.get(word, f'train {word}')}?"
     near = difflib.get_close_matches(word, ROOM_OF, n=1)

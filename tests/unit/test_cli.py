@@ -72,7 +72,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["trian"], "error: unknown verb 'trian'; did you mean train?"),
         (["xyz", "--debug"], "error: unknown verb 'xyz'; rlhf --help lists the verbs"),
         (["config=tiny"], "error: unknown verb 'config=tiny'; did you mean rlhf train config=tiny?"),
-        (["./my run.yaml"], "error: unknown verb './my run.yaml'; did you mean rlhf train config=./my run.yaml?"),
+        (["./my run.yaml"], "error: unknown verb './my run.yaml'; did you mean rlhf train config='./my run.yaml'?"),
         (["grpo"], "error: unknown verb 'grpo'; did you mean rlhf train algorithm=grpo?"),
         (["resume", "outputs/a"], "error: unknown verb 'resume'; did you mean rlhf train resume=RUN?"),
         (["--foo"], "error: unknown verb '--foo'; rlhf --help lists the verbs"),

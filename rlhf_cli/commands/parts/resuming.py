@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.paths import why_shared
+from rlhf_cli.paths import quoted, why_shared
 from rlhf_cli.runs.binding import is_own
 from rlhf_cli.runs.changes import resume_config
 from rlhf_cli.runs.checkpoint import step_of
@@ -51,7 +51,7 @@ def find_run_in(folder: Path, config: C, verb: Verb[C]) -> tuple[C, Origin | Non
         raise UserError(
             f"{folder} holds a run already",
             where="run_dir",
-            fix=f"continue it by resume={folder}, or give another folder",
+            fix=f"continue it by resume={quoted(folder)}, or give another folder",
         )
     origin = find_origin(str(folder))
     saved = read_config(folder, origin.checkpoint)
@@ -93,10 +93,11 @@ def _settings_to_resume(verb: Verb[C], saved: dict[str, Any], config: C, origin:
     check_objective(config, verb)
     config, done = resume_config(amend_for(verb, saved, ()), config), step_of(origin.checkpoint)
     if config.steps < done:
+        earlier = f"{quoted(origin.folder / CHECKPOINTS)}/step-..."
         raise UserError(
             f"step {done} is done already",
             where=f"steps={config.steps}",
-            fix=f"steps={2 * done}, or name an earlier checkpoint: resume={origin.folder}/{CHECKPOINTS}/step-...",
+            fix=f"steps={2 * done}, or name an earlier checkpoint: resume={earlier}",
         )
     return config
 

@@ -1,5 +1,6 @@
 """`rlhf presets list|show NAME|copy NAME [FILE]`: the shipped YAML files to begin with."""
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> None:
         file = expand(options.file) if options.file else Path(preset.file.name)
         copy_preset(preset, file)
         choice = str(file) if "/" in str(file) else f"./{file}"
-        print(visible(f"written to {file}; run it by rlhf {preset.verb.words} config={choice}"))
+        print(visible(f"written to {file}; run it by rlhf {preset.verb.words} config={shlex.quote(choice)}"))
     elif options.json:
         print_json([{"name": one.name, "command": one.command, "purpose": one.purpose} for one in list_presets()])
     else:

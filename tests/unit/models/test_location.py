@@ -29,11 +29,13 @@ def run_in(folder: Path, **config: Any) -> Path:
 def test_an_adapter_over_another_adapter_of_the_model_is_refused(part: str, tmp_path: Path) -> None:
     first = run_in(tmp_path / "sft", model={"path": "base", "adapter": None})
     assert adapter_path(str(first), "base") == str(first / "adapter")
-    second = run_in(tmp_path / "dpo", model={"path": "base", "adapter": str(first)})
+    second = run_in(tmp_path / "my dpo", model={"path": "base", "adapter": str(first)})
     with pytest.raises(UserError, match="its adapter alone would leave that out") as caught:
         adapter_path(str(second / part), "base")
-    assert caught.value.fix == f"rlhf merge {second} OUT, then model=pretrained model.path=OUT"
-    assert adapter_path(str(second), "merged").endswith("dpo/adapter")  # the merged weights have the first one in them
+    assert caught.value.fix == f"rlhf merge '{second}' OUT, then model=pretrained model.path=OUT"
+    assert adapter_path(str(second), "merged").endswith(
+        "my dpo/adapter"
+    )  # the merged weights have the first one in them
 
 
 def test_errors_of_a_reference_name_its_settings_and_leave_paths_alone(tmp_path: Path) -> None:
