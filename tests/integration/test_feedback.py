@@ -35,7 +35,7 @@ def test_a_round_is_done_once_and_goes_on_where_it_stopped(rlhf: Rlhf, tmp_path:
     done = rlhf("feedback", "loop", *FEW, *REWARD_MODEL)
     assert done.code == 0, done.err
     assert [line for line in done.err.splitlines() if line.startswith("round")] == [
-        "round 1: samples", "round 1: votes", "round 1: the reward model", "round 1: the policy",
+        "round 1: samples", "round 1: simulated votes", "round 1: the reward model", "round 1: the policy",
     ]  # fmt: skip
     assert done.out.startswith("Round 1: the true reward ")
     assert done.out.endswith("page        loop/report.html\n")

@@ -50,7 +50,7 @@ def do_round(
         _say(one, "samples")
         _sample(one, so_far, config, rows, settings)
     if not one.preferences.exists():
-        _say(one, "votes")
+        _say(one, "simulated votes" if settings.simulated else "votes")
         _vote(one, settings, config.seed)
         asked = [(VoteFile(each.pairs).read(), read_pairs(each.pairs)) for each in so_far]
         with _open_for_more_votes(one, settings):
