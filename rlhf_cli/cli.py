@@ -1,5 +1,6 @@
 """The command `rlhf`: find the verb, import it, and turn errors into one line and an exit code."""
 
+import atexit
 import difflib
 import importlib
 import io
@@ -8,6 +9,7 @@ import shlex
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Final
 
 from rlhf_cli import errors
@@ -89,6 +91,17 @@ TAB completion: eval "$(rlhf -sc install=bash)"; zsh and fish work as well.
 
 def main() -> None:
     """The console script."""
+    code: int | None = None
+
+    @atexit.register  # the first that is registered is called last
+    def leave() -> None:
+        """End the process, and do not free what was imported one by one: with torch that takes a tenth of a second."""
+        if code is not None:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()
+            os._exit(code)
+
     code = run(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):  # a second one, while Python ends, is no reason for another code
         signal.signal(number, lambda *_: os._exit(code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -188,6 +189,7 @@ def test_a_signal_while_python_ends_changes_no_exit_code(monkeypatch: pytest.Mon
     codes: list[int] = []
     monkeypatch.setattr(cli, "run", lambda argv: 75)
     monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(atexit, "register", lambda function: function)
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit, match="75"):
@@ -198,6 +200,28 @@ def test_a_signal_while_python_ends_changes_no_exit_code(monkeypatch: pytest.Mon
         for number, handler in former.items():
             signal.signal(number, handler)
     assert codes == [75, 75]
+
+
+def test_the_end_calls_what_libraries_registered_and_frees_no_module(tmp_path: Path) -> None:
+    code = """
+import atexit
+from rlhf_cli import cli
+
+class Module:
+    def __del__(self):
+        print("freed")
+
+kept = Module()
+
+def verb(argv):
+    atexit.register(print, "registered")
+    return 75
+
+cli.run = verb
+cli.main()
+"""
+    done = python(code, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (75, "registered\n", "")
 
 
 @pytest.mark.parametrize(
