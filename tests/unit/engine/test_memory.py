@@ -75,10 +75,10 @@ def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = build(tiny())
     blocks = 4 * sum(parameter.numel() for parameter in policy.causal.base_model.parameters())
     # rollout: 2 tensors * 2 layers * 2 key heads of 4 * 10 tokens * 6 completions * 4 bytes = 7,680, and the blocks;
-    # both: 4 * 256 rows * 257 logits * 4 bytes, and 2 * 6 * 8 states of 16 * 4 bytes = 6,144
-    both = 4 * 256 * 257 * 4 + 6_144
+    # both: 4 * 128 rows * 257 logits * 4 bytes, and 2 * 6 * 8 states of 16 * 4 bytes = 6,144
+    both = 4 * 128 * 257 * 4 + 6_144
     assert predicted_peak(policy, 10, 8, 6, 1, recompute=False) == 1_000_000 + 7_680 + blocks + both
-    # three at once: half of the cache, and all of the states; 300: more logits than of 256 rows
+    # three at once: half of the cache, and all of the states; 300: more logits than of 128 rows
     at_once = partial(predicted_peak, policy, 10, 8, 6, 1, recompute=False)
     assert at_once(at_once=3) == 1_000_000 + 3_840 + blocks + both
     assert at_once(at_once=300) == 1_000_000 + 384_000 + blocks + 4 * 300 * 257 * 4 + 6_144
@@ -133,10 +133,10 @@ def test_in_bfloat16_an_invariant_engine_has_a_cache_of_float32(monkeypatch: pyt
 def test_the_peak_of_a_reference_that_is_another_model_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, without a second copy of the blocks, and without what a gradient needs."""
     monkeypatch.setattr(memory, "resident", lambda device: 1_000_000)
-    both = 4 * 256 * 257 * 4 + 6_144
+    both = 4 * 128 * 257 * 4 + 6_144
     reading = partial(predicted_peak, build(tiny()), 10, 8, recompute=True, trained=False)
     assert reading(completions=6, microbatch=1) == 1_000_000 + 16_160 + both
-    assert reading(completions=60, microbatch=1) == 1_000_000 + 76_800 + 4 * 256 * 257 * 4 + 61_440
+    assert reading(completions=60, microbatch=1) == 1_000_000 + 76_800 + 4 * 128 * 257 * 4 + 61_440
 
 
 def test_the_bytes_of_a_forward_pass_by_hand() -> None:
