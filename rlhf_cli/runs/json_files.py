@@ -44,7 +44,7 @@ def append_json(file: Path, value: Any) -> None:
     with open(file, "a+b", opener=no_link) as opened:
         size = opened.seek(0, os.SEEK_END)
         opened.seek(max(size - 1, 0))
-        cut = opened.read(1) not in (b"", b"\n")
+        cut = opened.read() not in (b"", b"\n")
         opened.write((b"\n" if cut else b"") + json.dumps(finite(value), ensure_ascii=False).encode() + b"\n")
 
 

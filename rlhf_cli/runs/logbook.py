@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,10 @@ def cut_back(file: Path, mark: Mark) -> Path | None:
     """
     content, copy = content_of(file), None
     if not mark.fits(content):
-        number = next(n for n in range(1, 10_000) if not file.with_suffix(f".orphan-{n}.jsonl").exists())
+        number = next(n for n in count(1) if not file.with_suffix(f".orphan-{n}.jsonl").exists())
         copy = file.with_suffix(f".orphan-{number}.jsonl")
         shutil.copyfile(file, copy) if file.exists() else copy.touch()
-    end = content.rfind(b"\n", 0, mark.size) + 1  # `mark.size`, unless the file was changed: no half line stays
+    end = content[: mark.size].rfind(b"\n") + 1  # `mark.size`, unless the file was changed: no half line stays
     if len(content) > end:
         with file.open("r+b") as handle:
             handle.truncate(end)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.binding import CONFIGS, bind, is_own, read_record, write_config, write_record
+from rlhf_cli.runs.binding import CONFIGS, bind, changed, is_own, own_hash, read_record, write_config, write_record
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.resume import read_config
 from tests.reliability.crashing import CrashingDisk, Killed
@@ -149,6 +149,16 @@ class TestRecord:
     def test_an_earlier_commits_is_read(self, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text('{"seed": 1}')
         assert read_record(tmp_path) == {"seed": 1}
+
+    def test_the_hash_does_not_depend_on_the_order_of_the_keys(self) -> None:
+        # sha256 of {"a": 2, "b": 1}
+        expected = "21501dbaf73f5223934d22283f01caff4132bc1de4a9550c1ed0dffeb397a323"
+        assert own_hash({"b": 1, "sha256": "x", "a": 2}) == own_hash({"a": 2, "b": 1}) == expected
+
+    def test_the_file_is_named_by_its_place(self, tmp_path: Path) -> None:
+        fix = "bring back the file as it was, or start a new sweep"
+        line = changed("sweep.json", tmp_path, of="sweep").line()
+        assert line == f"sweep.json is not what the sweep wrote ({tmp_path / 'sweep.json'}); fix: {fix}"
 
 
 class TestResult:

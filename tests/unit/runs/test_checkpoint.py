@@ -6,6 +6,7 @@ import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -47,19 +48,29 @@ class TestPublish:
         assert why_invalid(folder) is None
         assert sorted(path.name for path in root.iterdir()) == ["step-00000007"]
 
-    def test_the_manifest_lists_size_and_sha256(self, tmp_path: Path) -> None:
-        manifest = json.loads((publish(tmp_path, 7, files) / MANIFEST).read_text())
-        assert manifest == {
-            "schema": 1,
-            "step": 7,
-            "files": {
+    def test_the_manifest_lists_size_and_sha256_in_the_same_bytes_every_time(self, tmp_path: Path) -> None:
+        expected = """\
+            {
+              "bound": {
+                "config.json": "ab"
+              },
+              "files": {
                 "adapter.bin": {
-                    "size": 256,
-                    "sha256": "40aff2e9d2d8922e47afd4648e6967497158785fbd1da870e7110266bf944880",
+                  "sha256": "40aff2e9d2d8922e47afd4648e6967497158785fbd1da870e7110266bf944880",
+                  "size": 256
                 },
-                "state.json": {"size": 3, "sha256": "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"},
-            },
-        }
+                "state.json": {
+                  "sha256": "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356",
+                  "size": 3
+                }
+              },
+              "schema": 1,
+              "step": 7
+            }
+            """
+        folder = publish(tmp_path, 7, files, bound={"config.json": "ab"})
+        assert (folder / MANIFEST).read_text() == dedent(expected)
+        assert "bound" not in json.loads((publish(tmp_path, 8, files) / MANIFEST).read_text())
 
     @pytest.mark.parametrize("operation", ["mkdir", "write", "sync", "rename"])
     def test_a_disk_that_refuses_leaves_nothing(
@@ -184,6 +195,9 @@ class TestVerify:
         (folder / "adapter.bin").rename(tmp_path / "elsewhere")
         (folder / "adapter.bin").symlink_to(tmp_path / "elsewhere")
         assert why_invalid(folder) == "adapter.bin: missing"
+        (folder / MANIFEST).rename(tmp_path / "manifest")
+        (folder / MANIFEST).symlink_to(tmp_path / "manifest")
+        assert why_invalid(folder) == "MANIFEST.json: missing"
 
     def test_a_folder_in_place_of_a_file(self, folder: Path) -> None:
         (folder / "adapter.bin").unlink()
@@ -273,6 +287,23 @@ class TestPrune:
             publish(tmp_path, step, files)
         prune(tmp_path, 2, pinned=(2,))
         assert [step_of(folder) for folder in list_checkpoints(tmp_path)] == [5, 4, 2]
+
+    def test_one_that_goes_has_another_name_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A kill while its files are deleted leaves no half checkpoint, and the next save takes the rest away."""
+        for step in (1, 2):
+            publish(tmp_path, step, files)
+
+        def killed(folder: Path) -> None:
+            (folder / "state.json").unlink()
+            raise OSError(errno.EIO, "Input/output error")
+
+        disk = Disk()
+        monkeypatch.setattr(disk, "remove", killed)
+        with pytest.raises(OSError, match="Input/output error"):
+            prune(tmp_path, 1, disk=disk)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".old-step-00000001", "step-00000002"]
+        prune(tmp_path, 1)
+        assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
 
 def test_what_only_looks_like_a_checkpoint_is_passed_over(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from rlhf_cli.errors import UserError
-from rlhf_cli.runs.disk import DISK, replace_file, scratch_beside
+from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.runs.disk import DISK, check_parent, replace_file, scratch_beside
 from rlhf_cli.runs.logbook import JsonlLog
 
 
@@ -82,3 +84,48 @@ def test_what_a_killed_process_left_is_removed_and_no_link_is_followed(tmp_path:
     with pytest.raises(OSError, match="out"), scratch_beside(tmp_path / "out"):
         pass
     assert [path.name for path in mine.iterdir()] == ["file"]
+
+
+def test_a_folder_that_gets_its_name_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, tries = tmp_path / "out", fcntl.flock, list[int]()
+
+    def flock(handle: int, how: int) -> None:
+        tries.append(handle)
+        if len(tries) == 1:
+            DISK.rename(tmp_path / ".out.new", path)
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with scratch_beside(path) as scratch:
+        (scratch / "file").touch()
+    assert len(tries) == 2
+    assert (list(path.iterdir()), list(tmp_path.iterdir())) == ([], [path])
+
+
+def test_a_folder_that_cannot_be_removed_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise OSError("refused")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(KeyError), scratch_beside(tmp_path / "out"):
+        raise KeyError
+
+
+def test_others_may_read_a_file_but_not_run_it(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        replace_file(tmp_path / "file", "text")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_folder_of_a_file_is_not_made(tmp_path: Path) -> None:
+    check_parent(tmp_path / "file")
+    with pytest.raises(UserError) as caught:
+        check_parent(tmp_path / "none" / "file")
+    assert caught.value.line() == f"no such folder ({tmp_path / 'none'}); fix: make it, or name another path"
+    assert caught.value.exit_code == EXIT_DISK

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from rlhf_cli.runs import listing
 from rlhf_cli.runs.checkpoint import MANIFEST
-from rlhf_cli.runs.listing import list_runs, read_status
+from rlhf_cli.runs.listing import RunStatus, State, list_runs, overrides_in, read_status
 from rlhf_cli.runs.lock import is_locked
 from tests.unit.runs.samples import CONFIG
 
@@ -129,6 +131,8 @@ def test_a_run_that_works_is_running_and_is_left_alone(run: Path) -> None:
         (b'{"step": "x", "objective": "y", "reward/mean": true, "kl/seq": []}', (4, None, None, None)),
         (b'{"step": 2, "objective": 1.0}\n{"step": 3, "eval/objective": 1.0}\n', (3, 1.0, None, None)),
         (b'{"step": ' + b"9" * 400 + b', "objective": ' + b"9" * 400 + b"}", (4, None, None, None)),
+        (b'{"step": 9223372036854775807, "objective": -9223372036854775807}', (2**63 - 1, 1 - 2**63, None, None)),
+        (b'{"step": 9223372036854775808, "objective": -9223372036854775808}', (4, None, None, None)),  # 2^63
         (b"x" * 2**20 + b'\n{"step": 5, "objective": 2}\n' + b"[" * 9999, (5, 2, None, None)),
         (b'{"step": 5, "objective": 2, "x": "' + b"x" * 2**20 + b'"}\n', (4, None, None, None)),
     ],
@@ -173,3 +177,67 @@ def test_all_runs_are_found_the_newest_first_and_nothing_else(run: Path) -> None
     assert [found.folder for found in list_runs(outputs / "sweeps" / "..")] == [run / "inner", trial, run]
     assert [found.state for found in list_runs(trial)] == ["broken"]
     assert list_runs(outputs / "empty") == list_runs(outputs / "nowhere") == []
+
+
+def test_a_run_that_its_stop_ended_goes_on_without_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parents[1])
+    (run / "result.json").write_text('{"step": 5, "stopped": {"key": "stop.kl", "reason": "x"}}')
+    found = read_status(run)
+    assert (found.state, found.stopped_by) == ("finished", "stop.kl")
+    assert found.continue_command() == "rlhf train resume=outputs/a stop.kl=null"
+    assert found.continue_command(anywhere=True) == f"rlhf train resume={run} stop.kl=null"
+    (run / "result.json").write_text('{"step": 5, "stopped": {"key": 3}}')
+    assert (read_status(run).state, read_status(run).stopped_by) == ("stopped", None)
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_a_run_that_can_go_on_says_how(state: State, tmp_path: Path) -> None:
+    status = RunStatus(tmp_path, state, None, 3, 3, None, None, None, tmp_path, 0.0)
+    command = f"rlhf train resume={tmp_path}"
+    expected = {"stopped": command, "finished": f"{command} steps=6"}.get(state)
+    assert status.continue_command(anywhere=True) == expected
+
+
+def test_a_run_of_one_step_is_finished_by_its_result_alone(run: Path) -> None:
+    (run / "config.json").write_text(json.dumps(CONFIG | {"steps": 1}))
+    assert read_status(run).state == "stopped"
+    (run / "result.json").write_text('{"step": 1}')
+    assert read_status(run).state == "finished"
+
+
+def test_checkpoints_that_cannot_be_read_are_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(root: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(root))
+
+    monkeypatch.setattr(listing, "find_newest", refuse)
+    found = read_status(run)
+    assert (found.state, found.reason) == ("broken", "no usable checkpoint: checkpoints: Permission denied")
+
+
+def test_a_run_changes_with_its_settings_or_its_metrics(run: Path) -> None:
+    config, metrics = run / "config.json", run / "metrics.jsonl"
+    for times in ((1000, 2000), (4000, 3000)):
+        for file, time in zip((config, metrics), times, strict=True):
+            os.utime(file, (time, time))
+        assert read_status(run).changed == max(times)
+    metrics.unlink()
+    assert read_status(run).changed == 4000.0
+    config.unlink()
+    assert read_status(run).changed == 0.0
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides"),
+    [
+        (["train", "config=tiny", "beta=0.2", "--json", "run_dir=x", "hydra.x=1", "/data=b=c", "seed=3"],
+         ("config=tiny", "beta=0.2", "seed=3")),
+        (["a=1", "b=2"], ("b=2",)),  # the first word is the program's
+        ([3, 4, "b=2"], ("b=2",)),
+        ("a=1 b=2", ()),
+        (None, ()),
+    ],
+)  # fmt: skip
+def test_the_overrides_are_those_of_the_run_itself(command: object, overrides: tuple[str, ...], run: Path) -> None:
+    assert overrides_in({"command": command}) == overrides
+    (run / "run.json").write_text(json.dumps({"command": command}))
+    assert read_status(run).overrides == overrides

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlhf_cli.runs.json_files import finite
-from rlhf_cli.runs.logbook import JsonlLog, Mark, cut_back
+from rlhf_cli.runs.logbook import JsonlLog, Logbook, Mark, cut_back, drop_half_line
+from rlhf_cli.runs.sinks import Curves
+from tests.unit.support import rollout_of, scored_of
 
 
 @pytest.fixture
@@ -152,3 +156,74 @@ def test_half_a_line_that_a_power_cut_left_is_dropped(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: mark.size - 4])
     assert cut_back(file, mark) is not None  # the file is not what the checkpoint saw: a copy is kept
     assert steps_in(file) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, None), (b"", b""), (b"a", b""), (b"a\n", b"a\n"), (b"a\nb", b"a\n"), (b"\nb", b"\n")]
+)
+def test_half_a_line_that_a_kill_left_is_cut_off(before: bytes | None, after: bytes | None, file: Path) -> None:
+    if before is not None:
+        file.write_bytes(before)
+    drop_half_line(file)
+    assert (file.read_bytes() if file.exists() else None) == after
+
+
+def test_half_a_line_is_cut_off_no_file_elsewhere(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    file.symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic links"):
+        drop_half_line(file)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+class TestLogbook:
+    """One line a step in each file."""
+
+    @pytest.fixture
+    def logbook(self, tmp_path: Path) -> Iterator[Logbook]:
+        logbook = Logbook(tmp_path, Curves((), tmp_path, 0, {}, lambda note: None))
+        yield logbook
+        logbook.close()
+
+    def test_metrics_and_evaluations(self, logbook: Logbook, tmp_path: Path) -> None:
+        logbook.metrics(3, {"reward/mean": 0.5})
+        logbook.evaluation({"step": 3, "texts": ["é"]})
+        assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 3, "reward/mean": 0.5}\n'
+        assert (tmp_path / "evaluations.jsonl").read_text() == '{"step": 3, "texts": ["é"]}\n'
+        lengths = {name: mark.size for name, mark in logbook.marks().items()}
+        assert lengths == {"metrics": 32, "timings": 0, "samples": 0, "evaluations": 29}
+
+    @pytest.mark.parametrize(("count", "written"), [(0, 0), (1, 1), (2, 2), (5, 2)])
+    def test_the_first_completions(self, count: int, written: int, logbook: Logbook, tmp_path: Path) -> None:
+        rollout, kl = rollout_of([[1, 1], [1, 0]], truncated=[True, False]), torch.tensor([[0.5, 1.0], [0.25, 0.0]])
+        logbook.samples(7, scored_of(rollout, [2.0, -0.5], exact_kl=kl), count)
+        rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+        first = {"prompt": "prompt 0", "completion": "text 0", "score": 2.0, "kl": 1.5, "truncated": True}
+        second = {"prompt": "prompt 1", "completion": "text 1", "score": -0.5, "kl": 0.25, "truncated": False}
+        assert rows == [{"step": 7} | row for row in (first, second)][:written]
+
+    @pytest.mark.parametrize(
+        ("seconds", "tokens", "speed"),
+        [
+            ({"step": 2.0, "evaluation": 0.25, "checkpoint": 0.25}, 100, 66.7),  # 100 / 1.5
+            ({"step": 0.75, "checkpoint": 0.25}, 3, 6.0),
+            ({"step": 0.25, "checkpoint": 0.25}, 3, 3e9),
+            ({"step": 0.25, "checkpoint": 0.0}, 0, None),
+        ],
+    )
+    def test_the_speed_is_that_of_training(
+        self, seconds: dict[str, float], tokens: int, speed: float | None, logbook: Logbook, tmp_path: Path
+    ) -> None:
+        timings = logbook.timings(4, seconds | {"rollout": 0.123456}, tokens)
+        assert timings.pop("time/rollout_s") == 0.1235
+        assert timings.pop("tokens_per_s", None) == speed
+        assert timings == {f"time/{name}_s": value for name, value in seconds.items()}
+        (row,) = map(json.loads, (tmp_path / "timings.jsonl").read_text().splitlines())
+        assert (row["step"], row["time/rollout_s"], row.get("tokens_per_s")) == (4, 0.1235, speed)
+
+    def test_the_retries_of_a_reward_are_in_the_file_alone(self, logbook: Logbook, tmp_path: Path) -> None:
+        seconds = {"step": 0.5, "checkpoint": 0.0}
+        returned = [logbook.timings(step, seconds, 0, retries) for step, retries in enumerate((None, 0, 2))]
+        assert returned == [{"time/step_s": 0.5, "time/checkpoint_s": 0.0}] * 3
+        rows = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
+        assert [row.get("reward/retries", "none") for row in rows] == ["none", 0, 2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.runs.no_signal import NoSignal, has_no_signal, read_no_signal, why_no_signal
+from rlhf_cli.runs.no_signal import IN_A_ROW, NoSignal, has_no_signal, read_no_signal, why_no_signal
 
 
 def row(same: float, mean: float = 0.5, error: float | None = 0.1, **more: float) -> dict[str, Any]:
@@ -85,3 +85,7 @@ def test_the_reason_names_the_scores(mean: float, error: float, clip: tuple[floa
 def test_masked_completions_do_not_count(share: float, which: str) -> None:
     line = row(1.0, 0.5, 0.1) | {"completion/truncated": share}
     assert why_no_signal(line, None, masked=True) == f"the completions of each prompt{which} have the same score"
+
+
+def test_ten_in_a_row_are_worth_a_second_note() -> None:
+    assert IN_A_ROW == 10

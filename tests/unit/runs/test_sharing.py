@@ -40,6 +40,8 @@ def test_settings_of_the_training_alone_have_one_place(tmp_path: Path, place: Pl
     own = place()
     assert own is not None
     assert own.parent == tmp_path / "reference"
+    assert (len(own.stem), own.suffix) == (32, ".json")
+    assert place(dict(reversed(RECORD.items()))) == own
     schedule = {"kind": "constant", "value": 0.3}
     training = {"kl": "exact", "algorithm": {"kind": "reinforce", "baseline": "none"}, "steps": 3, "top_k": 5}
     free = {"display": "json", "jobs": 2, "stop": {"kl": 3.0}, "evaluate": {"every": 1, "prompts": 2, "samples": 1}}

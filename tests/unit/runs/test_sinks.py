@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import sqlite3
 import sys
@@ -98,9 +99,11 @@ def test_the_curves_go_on_in_no_run_but_their_own(tmp_path: Path, monkeypatch: p
 
     def init(**options: object) -> SimpleNamespace:
         ids.append(options["id"])
+        settings = {"console": "off", "silent": True, "init_timeout": 20, "finish_timeout": 20}
+        assert (options["name"], options["dir"], options["settings"]) == (tmp_path.name, str(tmp_path), settings)
         return SimpleNamespace(define_metric=lambda *names, **options: None, finish=lambda: None)
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=lambda **options: None))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict))
     write_record(tmp_path, {"seed": 0})
     notes: list[str] = []
     for _ in range(2):
@@ -117,6 +120,26 @@ def test_the_curves_go_on_in_no_run_but_their_own(tmp_path: Path, monkeypatch: p
     Curves(("wandb",), tmp_path, 0, {}, notes.append).close()
     Curves(("wandb",), tmp_path, 0, {}, notes.append).close()
     assert ids[2] == ids[3] == file.read_text() != ids[0]
+
+
+def test_trackio_gets_the_metrics_alone_by_the_place_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    fake = SimpleNamespace(
+        init=lambda **options: told.append(options),
+        log=lambda metrics, step: told.append((step, metrics)),
+        finish=lambda: told.append("finished"),
+    )
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    monkeypatch.delenv("TRACKIO_PROJECT", raising=False)
+    curves = Curves(("trackio",), tmp_path, 0, {"seed": 3}, told.append)
+    curves.write(1, {"reward/mean": 0.5})
+    curves.close()
+    place = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:6]
+    options = {"project": "rlhf", "name": f"{tmp_path.name}-{place}", "resume": "allow", "config": {"seed": 3}}
+    options |= {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+    assert told == [options, (1, {"reward/mean": 0.5}), "finished"]
 
 
 @pytest.mark.slow
