@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,12 +17,23 @@ from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.reading import measure_distance
 from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import UserError
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.dealing import deal
-from rlhf_cli.ranks.gradient import add_gradients, differentiate, join_sums, seed_of_shard, split_rows, weigh_tokens
-from rlhf_cli.types import Advantages
-from tests.unit.support import batch_of, build, move_adapter, scored_by, tiny
+from rlhf_cli.ranks.gradient import (
+    Sums,
+    add_gradients,
+    check_gradients,
+    differentiate,
+    join_sums,
+    seed_of_shard,
+    split_rows,
+    sum_gradient,
+    weigh_tokens,
+)
+from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch
+from tests.unit.support import batch_of, build, move_adapter, rollout_of, scored_by, scored_of, tiny
 
 TEXTS, SAMPLES = ("Hello there", "a", "What is rain?", "xyz"), 2
 SCORES = torch.tensor([1.0, -0.5, 0.3, 2.0, 0.0, -1.0, 0.7, 0.1])
@@ -121,3 +134,112 @@ def test_each_shard_has_a_dropout_of_its_own() -> None:
     seeds = [seed_of_shard(5, number) for number in range(3)]
     assert seeds[0] == 5
     assert len(set(seeds)) == 3
+
+
+def test_metrics_are_means_over_the_tokens_and_the_loss_is_a_sum() -> None:
+    units = [Sums({"loss": 1.0, "clip": 3.0}, 0.25), Sums({"loss": 2.0, "clip": 1.0}, 0.5), Sums({"loss": -4.0}, 0.125)]
+    assert join_sums(units, 8) == {"loss": -1.0, "clip": 0.5, "sampler/gap": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"), [(1, "a"), (3, "a, b, c"), (4, "a, b, c and 1 more"), (6, "a, b, c and 3 more")]
+)
+def test_weights_without_a_gradient_are_named(missing: int, said: str) -> None:
+    weights = {name: SimpleNamespace(grad=None if place < missing else 0.0) for place, name in enumerate("abcdef")}
+    policy: Any = SimpleNamespace(parameters=lambda: weights)
+    with pytest.raises(UserError) as caught:
+        check_gradients(policy)
+    assert caught.value.what == f"{missing} of 6 trained weights have no gradient: {said}"
+    for weight in weights.values():
+        weight.grad = 0.0
+    check_gradients(policy)
+
+
+def of_logprobs(minibatch: Minibatch, forward: Forward) -> LossResult:
+    """A loss with a gradient and the value 0."""
+    return LossResult(0.0 * forward.logprobs.sum())
+
+
+NO_LOSS: Any = SimpleNamespace(needs_value=False, loss=of_logprobs)
+
+
+@pytest.mark.parametrize("kl", ["reward", "exact", "loss_k2", "loss_k2_sequence"])
+def test_the_kl_is_a_loss_of_its_own_where_it_is_none_of_the_reward(policy: Policy, kl: Placement) -> None:
+    advantages, engine = advantages_of(policy, kl), TransformersEngine(policy)
+    scored, rows = advantages.scored, torch.tensor([6, 1, 3, 0, 7])
+    mask = scored.rollout.completion_mask
+    weights = torch.zeros(mask.shape)
+    weights[rows] = torch.arange(1.0, 6.0).unsqueeze(1) * mask[rows]
+    apart = scored.rollout.logprobs - scored.distance.ref_logprobs
+    assert scored.distance.exact is not None
+    expected = {
+        "reward": torch.tensor(0.0),
+        "exact": (weights * scored.distance.exact.kl).sum(),
+        "loss_k2": (weights * apart**2).sum() / 2,
+        "loss_k2_sequence": (torch.arange(1.0, 6.0) * (apart * mask)[rows].sum(1) ** 2).sum() / 2,
+    }
+    found = sum_gradient(advantages, weights, rows, NO_LOSS, engine, kl=kl, microbatch_size=2, tick=nothing)
+    assert found.totals["loss"] == pytest.approx(0.3 * float(expected[kl]), rel=1e-3, abs=1e-6)
+    assert kl == "reward" or found.totals["loss"] > 1e-4
+
+
+def test_the_gap_is_that_of_the_completion_that_is_furthest_off(policy: Policy) -> None:
+    advantages, engine, ticks = advantages_of(policy, "reward"), TransformersEngine(policy), list[int]()
+    rollout = advantages.scored.rollout
+    off = torch.zeros_like(rollout.logprobs)
+    off[1] = 0.25 * rollout.completion_mask[1]
+    off[3, 0] = -0.125
+    expected = 0.25 * int(rollout.lengths[1])
+    assert expected > 0.25
+    scored = replace(advantages.scored, rollout=replace(rollout, logprobs=rollout.logprobs + off))
+    found = sum_gradient(
+        replace(advantages, scored=scored), torch.zeros_like(off), torch.tensor([0, 1, 2, 3, 4]), NO_LOSS, engine,
+        kl="reward", microbatch_size=3, tick=lambda: ticks.append(1),
+    )  # fmt: skip
+    assert found.gap == pytest.approx(expected, abs=1e-3)
+    assert len(ticks) == 2
+
+
+def test_a_loss_reads_its_own_rows(policy: Policy) -> None:
+    advantages, engine, seen = advantages_of(policy, "reward"), TransformersEngine(policy), list[Minibatch]()
+
+    def loss(minibatch: Minibatch, forward: Forward) -> LossResult:
+        seen.append(minibatch)
+        return of_logprobs(minibatch, forward)
+
+    algorithm: Any = SimpleNamespace(needs_value=False, loss=loss)
+    shape = advantages.advantages.shape
+    numbers = torch.arange(float(shape.numel())).reshape(shape)
+    scored = replace(advantages.scored, values=numbers + 1000)
+    for given in (advantages, replace(advantages, scored=scored, returns=numbers + 2000)):
+        seen.clear()
+        sum_gradient(
+            given, numbers, torch.tensor([6, 1, 3]), algorithm, engine, kl="reward", microbatch_size=2, tick=nothing
+        )
+        for found, rows in zip(seen, ([6, 1], [3]), strict=True):
+            assert torch.equal(found.weights, numbers[rows])
+            assert torch.equal(found.advantages, given.advantages[rows])
+            assert torch.equal(found.logprobs, given.scored.rollout.logprobs[rows])
+            if given.returns is None:
+                assert found.values is None
+                assert found.returns is None
+            else:
+                assert found.values is not None
+                assert found.returns is not None
+                assert torch.equal(found.values, numbers[rows] + 1000)
+                assert torch.equal(found.returns, numbers[rows] + 2000)
+
+
+def test_a_token_has_the_weights_of_its_completion_and_of_its_prompt() -> None:
+    """Two prompts with two completions each, of which three are learned from: before, each of their tokens has 1/3."""
+    rollout = rollout_of([[1, 1], [1, 0], [1, 1], [1, 0]], samples=2)
+    scored, rows = scored_of(rollout, [0.0] * 4), torch.tensor([0, 1, 3])
+    plain = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]) / 3
+    algorithm: Any = SimpleNamespace(aggregation="sum")
+    assert_close(weigh_tokens(scored, rows, algorithm, 2), plain)
+    drawn = replace(rollout, batch=replace(rollout.batch, draws=((7, 0.5), (2, 4.0))))
+    of_prompts = torch.tensor([[0.5, 0.5], [0.5, 0.0], [0.0, 0.0], [4.0, 0.0]]) / 3
+    assert_close(weigh_tokens(replace(scored, rollout=drawn), rows, algorithm, 2), of_prompts)
+    off = replace(scored, log_weights=torch.tensor([0.0, -1.0, 0.0, 9.0]))  # the last one is cut at 2
+    of_samples = plain * torch.tensor([1.0, 0.36787944, 0.0, 2.0]).unsqueeze(1)
+    assert_close(weigh_tokens(off, rows, algorithm, 2), of_samples)

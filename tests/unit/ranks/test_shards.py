@@ -88,3 +88,7 @@ def test_a_process_counts_what_it_calculates_itself(moved_policies: Callable[[st
     units = replace(own, units=5)  # prompts 0 and 1 are units now
     assert units.passes(batch, 3) == 2 + 1
     assert units.updates(batch, 3, torch.tensor([1, 2, 6])) == 2
+
+
+def test_the_first_process_alone_has_an_action(moved: Policy) -> None:
+    assert shards(moved, 3).here(lambda: "done") == "done"
