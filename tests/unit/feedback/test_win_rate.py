@@ -15,7 +15,7 @@ from rlhf_cli.feedback.choice import Prediction, draw, informative
 from rlhf_cli.feedback.pairs import Pair, with_ids
 from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.votes import Standing, Vote
-from rlhf_cli.feedback.win_rate import estimate, is_random, reward_agreement, win_rate
+from rlhf_cli.feedback.win_rate import Estimated, combine, estimate, is_random, reward_agreement, win_rate
 from tests.unit.feedback.samples import pairs_of, standing, vote
 
 NAMES = {1.0: "a", 0.5: "tie", 0.0: "b"}
@@ -219,3 +219,71 @@ def test_intervals_cover(choose: str) -> None:
         found = win_rate({"me": standing(*votes)}, pairs)
         covered += found.low <= law <= found.high
     assert covered / worlds >= 0.86  # 0.95 less 2.6 standard errors
+
+
+def test_an_estimate_from_informative_votes_by_hand() -> None:
+    """Three pairs of equal rewards, which are predicted at 1/2; a wins the first, b the second, the third is a tie."""
+    pairs = pairs_of(3, rewards=False)
+    votes = [
+        vote(pair, what, chance=q) for pair, what, q in zip(pairs, ("a", "b", "tie"), (0.4, 0.7, 1.0), strict=True)
+    ]
+    z = [(1.5 + 0.5 / 0.4) / 3, (1 + 1.0 - 0.5 / 0.7) / 3, (1 + 0.5) / 3]
+    w = [(1 / 9) / (49 / 36), (1 / 4) / (49 / 36), 1 / (49 / 36)]
+    mean = w[0] * z[0] + w[1] * z[1] + w[2] * z[2]
+    variance = 1.5 * sum((a * (b - mean)) ** 2 for a, b in zip(w, z, strict=True))
+    found = estimate(standing(*votes), pairs)
+    assert found is not None
+    assert (found.count, found.size) == (3, 3)
+    assert (found.mean, found.variance) == pytest.approx((mean, variance))
+    assert found.quantile == pytest.approx(4.302652730)  # Student's t of two degrees of freedom
+    two = estimate(standing(*votes[:2]), pairs)
+    assert two is not None
+    w = [4 / 13, 9 / 13]
+    mean = w[0] * z[0] + w[1] * z[1]
+    assert two.mean == pytest.approx(mean)
+    assert two.variance == pytest.approx(2 * sum((a * (b - mean)) ** 2 for a, b in zip(w, z, strict=False)))
+    assert two.quantile == pytest.approx(12.706204736)
+    one = estimate(standing(vote(pairs[0], "a", chance=0.4)), pairs)
+    assert one is not None
+    # a share of one vote is drawn to 1/2 by four: (1 + 2) / 5
+    assert (one.mean, one.variance) == pytest.approx((1.0, 0.6 * 0.4 * (1 - 1 / 3)))
+    assert one.quantile == pytest.approx(1.959963985)
+
+
+def test_votes_on_other_pairs_do_not_count() -> None:
+    """A file may have lost a pair since; and an identical pair is a tie, whatever was voted."""
+    pairs = pairs_of(4)
+    found = estimate(standing(vote("gone", "b"), vote(pairs[0], "a"), vote(pairs[1], "a")), pairs[:2])
+    assert found is not None
+    assert (found.mean, found.count, found.size) == (1.0, 2, 2)
+    assert estimate(standing(vote("gone", "b")), pairs) is None
+
+
+def test_raters_and_ties_by_nature_are_combined_by_hand() -> None:
+    """Thirty pairs with votes and ten that are identical: differ = 3/4, mean 0.6 of 15 votes a rater."""
+    one, other = Estimated(0.7, 0.01, 10, 30, 1.96), Estimated(0.5, 0.02, 20, 30, 2.1)
+    drawn = (15 * 0.6 + 2) / 19
+    among = 0.75 * drawn * (1 - drawn) + 0.75 * 0.25 * 0.1**2
+    variance = 0.75**2 * 0.03 / 4 + among / 40
+    whole = 0.125 + 0.75 * 0.6
+    of_whole = (15 * whole + 2) / 19
+    expected = wilson(whole, of_whole * (1 - of_whole) / variance, 2.1)
+    found = combine([one, other], same=10)
+    assert (found.mean, found.low, found.high, found.count) == pytest.approx(
+        (expected.mean, expected.low, expected.high, expected.count)
+    )
+
+
+@pytest.mark.parametrize(("mean", "share"), [(1.25, 1.0), (-0.25, 0.0)])
+def test_an_estimate_beyond_a_share_is_cut(mean: float, share: float) -> None:
+    found = combine([Estimated(mean, 0.01, 10, 30, 1.96)], same=0)
+    assert found.mean == share
+    assert 0.0 <= found.low <= found.high <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("chances", "is_one"),
+    [([1.0, 0.5, 1 / 3], True), ([0.1 + 1e-12], True), ([0.5, 0.4], False), ([0.1 + 1e-9], False), ([], True)],
+)
+def test_random_votes_have_chances_of_one_in_a_whole_number(chances: list[float], is_one: bool) -> None:
+    assert is_random(standing(*(vote(f"{n}", "a", chance=chance) for n, chance in enumerate(chances)))) == is_one
