@@ -12,6 +12,7 @@ from rlhf_cli.display.figures import compared
 from rlhf_cli.display.following import after_losses, after_run, print_next
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
+from rlhf_cli.evaluation.intervals import Interval
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.models.location import REWARD_MODEL
 from rlhf_cli.paths import relative_to_here
@@ -22,7 +23,6 @@ from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, REPORT, 
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.result import Result
-from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.result import SupervisedResult
 
 FILES: Final = {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist, fmean, stdev
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,20 @@ class Share:
     low: float
     high: float
     count: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its 95 % interval, as it is stored."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Estimate | Share) -> Self:
+        """Take the interval of an estimate or a share."""
+        return cls(found.mean, found.low, found.high)
 
 
 def wilson(mean: float, count: float, z: float = NormalDist().inv_cdf(0.975)) -> Share:

@@ -5,28 +5,24 @@ completion wins with the probability sigmoid(d). Its share of the votes is in [0
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from rlhf_cli.evaluation.intervals import Share, wilson
+from rlhf_cli.evaluation.intervals import Interval, Share, wilson
 
 BINS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The pairs whose predictions are about equally sure."""
+    """The pairs whose predictions are about equally sure, one or more."""
 
-    low: float
-    """Exclusive, except for 0.5: a prediction that knows nothing is in the first bin."""
-    high: float
-    """Inclusive."""
     count: int
     confidence: float
-    """Mean predicted probability of the favoured completion; NaN without pairs."""
-    right: Share
+    """Mean predicted probability of the favoured completion."""
+    right: Interval
     """Mean share of votes for the favoured completion."""
 
 
@@ -42,7 +38,10 @@ def pair_accuracy(differences: Sequence[float], shares: Sequence[float]) -> Shar
 
 
 def reliability(differences: Sequence[float], shares: Sequence[float], bins: int = BINS) -> tuple[Bin, ...]:
-    """Sort pairs by the confidence sigmoid(|d|) into bins of equal width from 0.5 to 1, also into none."""
+    """Sort pairs by the confidence sigmoid(|d|) into bins of equal width from 0.5 to 1; none is empty.
+
+    A bin holds its upper end; the first holds 0.5 too, for pairs of equal scores.
+    """
     found: list[list[tuple[float, float]]] = [[] for _ in range(bins)]
     for d, share in zip(differences, shares, strict=True):
         confidence = 1 / (1 + math.exp(-abs(d)))
@@ -50,24 +49,21 @@ def reliability(differences: Sequence[float], shares: Sequence[float], bins: int
         found[place].append((confidence, share if d > 0 else 1 - share if d < 0 else 0.5))
     return tuple(
         Bin(
-            low=0.5 + place / (2 * bins),
-            high=0.5 + (place + 1) / (2 * bins),
             count=len(pairs),
-            confidence=fmean(confidence for confidence, _ in pairs) if pairs else math.nan,
-            right=wilson(fmean(right for _, right in pairs) if pairs else math.nan, len(pairs)),
+            confidence=fmean(confidence for confidence, _ in pairs),
+            right=Interval.of(wilson(fmean(right for _, right in pairs), len(pairs))),
         )
-        for place, pairs in enumerate(found)
+        for pairs in found
+        if pairs
     )
 
 
-def calibration_error(bins: Iterable[Bin]) -> float:
+def calibration_error(bins: Sequence[Bin]) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3): sum_m n_m / n |right - confidence|.
 
     NaN without pairs. It is above 0 by chance too, the more so the fewer pairs a bin has.
     """
-    filled = [one for one in bins if one.count]
-    if not filled:
+    if not bins:
         return math.nan
-    return math.fsum(one.count * abs(one.right.mean - one.confidence) for one in filled) / sum(
-        one.count for one in filled
-    )
+    off = math.fsum(one.count * abs(one.right.mean - one.confidence) for one in bins)
+    return off / sum(one.count for one in bins)

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from rlhf_cli.charts.pictures import Series, Style
 from rlhf_cli.evaluation.evaluation import KL_DIGITS
-from rlhf_cli.evaluation.intervals import Estimate, Share, t_quantile
-from rlhf_cli.supervised.objectives.objective import Interval
+from rlhf_cli.evaluation.intervals import Estimate, Interval, Share, t_quantile
 
 MOST: Final = 200
 """Most points of a curve. Of a longer run, several steps share a point."""

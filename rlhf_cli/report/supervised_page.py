@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series
+from rlhf_cli.evaluation.intervals import Interval
 from rlhf_cli.plural import plural
 from rlhf_cli.report.curves import SUPERVISED, pictures
 from rlhf_cli.report.page import render
@@ -11,7 +12,6 @@ from rlhf_cli.report.run_page import describe_model, mapping_in, model_name, sha
 from rlhf_cli.report.series import number, with_intervals
 from rlhf_cli.report.table import Table
 from rlhf_cli.runs.reading import SavedRun
-from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.result import SupervisedResult
 
 ABOUT: Final[Mapping[str, str]] = {

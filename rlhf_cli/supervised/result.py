@@ -4,26 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rlhf_cli.evaluation.intervals import estimate
-from rlhf_cli.evaluation.pairs import reliability
+from rlhf_cli.evaluation.intervals import Interval, estimate
+from rlhf_cli.evaluation.pairs import Bin, reliability
 from rlhf_cli.runs.folder import RESULT
 from rlhf_cli.runs.json_files import StoredAlone
 from rlhf_cli.supervised.evaluation import Evaluation
 from rlhf_cli.supervised.objectives import Objective
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
-from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.objectives.pairwise import differences
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Pairs about which the scores are about equally sure, for a curve of reliability."""
-
-    count: int
-    confidence: float
-    """Mean predicted probability of the side with the higher score."""
-    right: Interval
-    """Mean share of the votes for that side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +53,7 @@ def changes(objective: Objective, before: Evaluation, after: Evaluation) -> dict
 
 
 def reliability_of(objective: Objective, after: Evaluation) -> tuple[Bin, ...]:
-    """The filled bins of a reward model's reliability."""
+    """The bins of a reward model's reliability; empty for other objectives."""
     if not isinstance(objective, BradleyTerry):
         return ()
-    found = reliability(differences(after.columns), after.columns["share"])
-    return tuple(Bin(one.count, one.confidence, Interval.of(one.right)) for one in found if one.count)
+    return reliability(differences(after.columns), after.columns["share"])

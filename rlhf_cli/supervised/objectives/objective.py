@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from rlhf_cli.evaluation.intervals import Estimate, Share, estimate
+from rlhf_cli.evaluation.intervals import Interval, estimate
 from rlhf_cli.settings import Settings
 from rlhf_cli.types import Rollout
 
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, Sequence[float]]
 """Figures by name, one value an example."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, found: Estimate | Share) -> Interval:
-        """Take the interval of an estimate or a share."""
-        return cls(found.mean, found.low, found.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from rlhf_cli.evaluation.intervals import Share
+from rlhf_cli.evaluation.intervals import Interval, Share
 from rlhf_cli.evaluation.pairs import pair_accuracy
-from rlhf_cli.supervised.objectives.objective import Batch, Columns, Interval, Objective
+from rlhf_cli.supervised.objectives.objective import Batch, Columns, Objective
 
 if TYPE_CHECKING:
     from torch import Tensor

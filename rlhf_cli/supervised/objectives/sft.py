@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.evaluation.intervals import share_of
-from rlhf_cli.supervised.objectives.objective import Batch, Columns, Interval, Objective, Reading
+from rlhf_cli.evaluation.intervals import Interval, share_of
+from rlhf_cli.supervised.objectives.objective import Batch, Columns, Objective, Reading
 
 if TYPE_CHECKING:
     from torch import Tensor

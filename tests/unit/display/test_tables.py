@@ -9,9 +9,8 @@ import pytest
 
 from rlhf_cli.display.tables import show_losses, show_result
 from rlhf_cli.evaluation.evaluation import Comparison
-from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.evaluation.intervals import Estimate, Interval
 from rlhf_cli.runs.result import Result, SideBySide
-from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.result import SupervisedResult
 from tests.unit.display.samples import (
     DANGEROUS,

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_cli.evaluation.evaluation import compare
+from rlhf_cli.evaluation.intervals import Interval
 from rlhf_cli.evaluation.optimum import unknown
+from rlhf_cli.evaluation.pairs import Bin
 from rlhf_cli.runs.listing import RunStatus
 from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.runs.result import Result, SideBySide
-from rlhf_cli.supervised.objectives.objective import Interval
-from rlhf_cli.supervised.result import Bin, SupervisedResult
+from rlhf_cli.supervised.result import SupervisedResult
 from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.support import config_fields
 

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from rlhf_cli.evaluation.intervals import Interval
 from rlhf_cli.report import writing
 from rlhf_cli.report.supervised_page import html, reliability_chart, verdict
 from rlhf_cli.runs.listing import RunStatus
 from rlhf_cli.runs.reading import SavedRun
-from rlhf_cli.supervised.objectives.objective import Interval
 from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
 from tests.unit.report.samples import HOSTILE, sample_run

@@ -8,12 +8,11 @@ from statistics import fmean
 
 import pytest
 
-from rlhf_cli.evaluation.intervals import estimate
+from rlhf_cli.evaluation.intervals import Interval, estimate
 from rlhf_cli.runs.result import read_final_steps
 from rlhf_cli.supervised.evaluation import Evaluation, read_evaluations
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.objectives.dpo import Dpo
-from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.objectives.sft import Sft
 from rlhf_cli.supervised.result import SupervisedResult, changes, reliability_of
 from tests.unit.supervised.support import BRADLEY_TERRY, DPO, SFT

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from rlhf_cli.engine.transformers import TransformersEngine
-from rlhf_cli.evaluation.intervals import t_quantile, wilson
+from rlhf_cli.evaluation.intervals import Interval, t_quantile, wilson
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.objectives.sft import Sft, ratio_values
 from tests.unit.supervised.support import SFT, batch_of, example_of
 from tests.unit.support import logits_of
