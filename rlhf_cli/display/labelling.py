@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole, StoppingConsole
 from rlhf_cli.display.typed import Typed
-from rlhf_cli.feedback.desk import Asks
+from rlhf_cli.feedback.desk import Desk
 from rlhf_cli.feedback.readable import one_line, readable
 from rlhf_cli.feedback.session import Question
 from rlhf_cli.feedback.votes import Choice
@@ -23,14 +23,14 @@ SIDE_BY_SIDE: Final = 100
 """Width of a terminal on which two texts stand beside each other."""
 
 
-def label(asks: Asks, shown: Callable[[], str] | None) -> None:
+def label(desk: Desk, shown: Callable[[], str] | None) -> None:
     """Ask until every pair has a vote or the rater leaves; each vote is on disk before the next question.
 
     Where more pairs may come, wait for them. `shown` gives the present win rate, for a rater who wants to see it.
     """
     console, note, asked = StoppingConsole(stderr=True), "", False
     typed = Typed(console)
-    question = asks.question() or _wait(asks, typed, console)
+    question = desk.question() or _wait(desk, typed, console)
     while question is not None:
         if not asked:
             _ask(question, console, shown)
@@ -39,7 +39,7 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
         if key == "q":
             break
         if key == "u":
-            done = asks.undo()
+            done = desk.undo()
             console.print("taken back" if done else "nothing to take back", style="dim" if done else "yellow")
         elif key == "n":
             note = said
@@ -48,30 +48,30 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
         elif key not in ("1", "2", *CHOICES):
             console.print(KEYS)
             continue
-        elif asks.is_open(question):
+        elif desk.is_open(question):
             sides: dict[str, Choice] = {"1": question.left, "2": question.right}
-            asks.answer(question, (sides | CHOICES)[key], note)
+            desk.answer(question, (sides | CHOICES)[key], note)
             console.print("saved", style="dim")
         else:
             console.print("this pair has a vote of yours from another window, which stays", style="yellow")
         note, asked = "", False
-        question = asks.question() or _wait(asks, typed, console)
+        question = desk.question() or _wait(desk, typed, console)
     console.print()
 
 
-def _wait(asks: Asks, typed: Typed, console: Console) -> Question | None:
+def _wait(desk: Desk, typed: Typed, console: Console) -> Question | None:
     """The first question that comes; None where none will, or the rater leaves."""
-    if (why := asks.waiting()) is not None:
+    if (why := desk.waiting()) is not None:
         console.print(f"{why}; q leaves", style="dim", soft_wrap=True)
-    while asks.waiting() is not None:
+    while desk.waiting() is not None:
         key = typed.wait(WAIT_S)
         if key == "q":
             return None
-        if key == "u" and asks.undo():
+        if key == "u" and desk.undo():
             console.print("taken back", style="dim")
-        if (question := asks.question()) is not None:
+        if (question := desk.question()) is not None:
             return question
-    return asks.question()  # what the run left at its end
+    return desk.question()  # what the run left at its end
 
 
 def _ask(question: Question, console: Console, shown: Callable[[], str] | None) -> None:

@@ -1,4 +1,4 @@
-"""Ask one rater for votes on the pairs of a run, step after step, while the run leaves more of them."""
+"""Ask one rater for votes on pairs: those of one file, or those that a run leaves step after step."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +11,11 @@ from rlhf_cli.feedback.votes import Choice, VoteFile
 
 
 class Desk:
-    """One rater at files of pairs, the newest step first. `files` gives them by step, and `waiting` what may come.
+    """One rater at files of pairs, the newest step first.
 
-    A file that cannot be read is said to `note`, and passed over. Raises UserError (exit 2) for a rater without a name.
+    `files` gives them by step, and `waiting` says what may still come: None where nothing will. A file that cannot be
+    read is said to `note`, and passed over. Methods that read or write votes raise OSError where the disk refuses.
+    Raises UserError (exit 2) for a rater without a name.
     """
 
     def __init__(
@@ -74,7 +76,3 @@ class Desk:
         except UserError as error:
             self._note(f"{file.name} is passed over: {error.what}")
             return None
-
-
-Asks = Session | Desk
-"""Asks one rater, at one file or at several. Methods that read or write votes raise OSError where the disk refuses."""

@@ -82,10 +82,6 @@ class Session:
         self._write(vote.pair, "undo", vote.left, vote.chance, "")
         return True
 
-    def waiting(self) -> str | None:
-        """None: no more pairs come."""
-        return None
-
     def newest(self) -> Vote | None:
         """The rater's newest vote that stands."""
         standing = self._votes.read().of(self.rater)

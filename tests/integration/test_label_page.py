@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.feedback.pairs import read_pairs
-from rlhf_cli.feedback.session import Question, Session
+from rlhf_cli.feedback.desk import Desk
+from rlhf_cli.feedback.session import Question
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.runs.lock import hold
 from tests.browser import CHROMIUM, Browser
@@ -42,16 +42,16 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def session(pairs: Path) -> Session:
-    return Session(read_pairs(pairs), VoteFile(pairs), "me", "random", 0)
+def desk(pairs: Path) -> Desk:
+    return Desk(lambda: [pairs], lambda: None, print, "me", "random", 0)
 
 
 @pytest.fixture
-def ask(session: Session) -> Callable[..., tuple[int, dict[str, str], Any]]:
+def ask(desk: Desk) -> Callable[..., tuple[int, dict[str, str], Any]]:
     """Send one request to the app: status, headers and body of the answer."""
     from rlhf_cli.feedback.web.app import build_app
 
-    app = build_app(session, "secret", 8765, lambda: [("win rate", "a 50 %")], None)
+    app = build_app(desk, "secret", 8765, lambda: [("win rate", "a 50 %")], None)
 
     def request(
         path: str = "/api/question", headers: dict[str, str] = HELD, body: Any = None, method: str = ""
@@ -85,25 +85,23 @@ Ask = Callable[..., tuple[int, dict[str, str], Any]]
 
 
 def test_where_more_pairs_may_come_the_page_waits_and_says_nothing_of_the_votes(
-    session: Session, ask: Callable[..., tuple[int, dict[str, str], Any]], monkeypatch: pytest.MonkeyPatch
+    desk: Desk, ask: Callable[..., tuple[int, dict[str, str], Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Session, "waiting", lambda self: "no pair waits \u202e")
-    while (question := session.question()) is not None:
-        session.answer(question, "a")
+    monkeypatch.setattr(desk, "waiting", lambda: "no pair waits \u202e")
+    while (question := desk.question()) is not None:
+        desk.answer(question, "a")
     status, _, body = ask()
     assert (status, body) == (200, {"done": True, "waiting": "no pair waits <U+202E>", "said": []})
 
 
-def test_questions_and_votes_take_turns_in_one_thread(
-    session: Session, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads, own = set[int](), Session.question
+def test_questions_and_votes_take_turns_in_one_thread(desk: Desk, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, own = set[int](), Desk.question
 
-    def question(asked: Session) -> Question | None:
+    def question(asked: Desk) -> Question | None:
         threads.add(threading.get_ident())
         return own(asked)
 
-    monkeypatch.setattr(Session, "question", question)
+    monkeypatch.setattr(Desk, "question", question)
     asked = ask()[2]
     assert ask("/api/vote", POST, {"pair": asked["pair"], "vote": "first"})[0] == 200
     assert ask("/api/undo", POST, {})[0] == 200
@@ -172,10 +170,10 @@ def test_the_page_holds_no_script_and_no_style_of_its_own(ask: Ask) -> None:
     assert re.findall(r"\son\w+=", page) == []
 
 
-def test_votes_of_the_page(ask: Ask, pairs: Path, session: Session) -> None:
+def test_votes_of_the_page(ask: Ask, pairs: Path, desk: Desk) -> None:
     asked = ask()[2]
     assert set(asked) == {"done", "pair", "number", "of", "prompt", "first", "second", "rate"}  # no name of a side
-    question = session.question()
+    question = desk.question()
     assert question is not None
     status, _, state = ask("/api/vote", POST, {"pair": asked["pair"], "vote": "second", "note": " why "})
     assert (status, state["number"]) == (200, 2)

@@ -11,12 +11,11 @@ from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.errors import Stopped, UserError, visible
-from rlhf_cli.feedback.desk import Asks, Desk
+from rlhf_cli.feedback.desk import Desk
 from rlhf_cli.feedback.export import preferences, write_preferences
 from rlhf_cli.feedback.pairs import read_pairs
 from rlhf_cli.feedback.results import Result, describe_results, newest, read_results
 from rlhf_cli.feedback.saying import describe_rate
-from rlhf_cli.feedback.session import Session
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.plural import plural
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> None:
         _export(options)
         return
     found = find_pairs(options.what)
-    asks = _open_desk(found, options)
+    desk = _open_desk(found, options)
 
     def results() -> list[Result]:
         return read_results(found.files(), found.titles)
@@ -64,13 +63,13 @@ def main(argv: list[str]) -> None:
         serve, build_app = _web()
         with suppress(KeyboardInterrupt):
             serve(
-                lambda token, port: build_app(asks, token, port, lambda: list(describe_results(results())), shown),
+                lambda token, port: build_app(desk, token, port, lambda: list(describe_results(results())), shown),
                 options.port,
                 lambda link: print(f"open {link}\nCtrl-C ends it; every vote is saved at once", file=sys.stderr),
             )
     else:
         try:
-            label(asks, shown)
+            label(desk, shown)
         except (KeyboardInterrupt, Stopped) as error:  # Ctrl-C, or nobody reads the questions
             raise Stopped("every vote is saved; the same command goes on", resumable=True) from error
     last = newest(results())
@@ -83,15 +82,14 @@ def main(argv: list[str]) -> None:
             print(visible(f"votes       {relative_to_here(last.votes)}"))
 
 
-def _open_desk(found: Found, options: argparse.Namespace) -> Asks:
+def _open_desk(found: Found, options: argparse.Namespace) -> Desk:
+    if found.waiting is None:
+        (file,) = found.files()
+        pairs, _ = read_pairs(file), VoteFile(file)  # a desk would pass over what cannot be read: here that is all
+        if options.choose == "informative" and not any(pair.rewards for pair in pairs):
+            print_note("no rewards in the file: --choose informative has only the lengths to go by")
     rater = "me" if options.rater is None else options.rater
-    if found.waiting is not None:
-        return Desk(found.files, found.waiting, print_note, rater, options.choose, options.seed)
-    (file,) = found.files()
-    pairs = read_pairs(file)
-    if options.choose == "informative" and not any(pair.rewards for pair in pairs):
-        print_note("no rewards in the file: --choose informative has only the lengths to go by")
-    return Session(pairs, VoteFile(file), rater, options.choose, options.seed)
+    return Desk(found.files, found.waiting or (lambda: None), print_note, rater, options.choose, options.seed)
 
 
 def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:

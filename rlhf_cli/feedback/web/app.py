@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rlhf_cli.feedback.desk import Asks
+from rlhf_cli.feedback.desk import Desk
 from rlhf_cli.feedback.readable import readable
 from rlhf_cli.feedback.session import Question
 from rlhf_cli.feedback.votes import Choice
@@ -27,13 +27,13 @@ CHOICES: Final[dict[str, Choice]] = {"tie": "tie", "both_bad": "both_bad", "skip
 
 
 def build_app(
-    session: Asks, token: str, port: int, said: Callable[[], list[tuple[str, str]]], shown: Callable[[], str] | None
+    desk: Desk, token: str, port: int, said: Callable[[], list[tuple[str, str]]], shown: Callable[[], str] | None
 ) -> App:
     """The page for one rater. `said` is what the votes say, for the end; `shown` the present win rate, if wanted."""
 
     def state(status: int = 200, **more: Any) -> Response:
         content: dict[str, Any]
-        if (question := session.question()) is not None:
+        if (question := desk.question()) is not None:
             content = {
                 "done": False,
                 "pair": question.pair.id,
@@ -44,7 +44,7 @@ def build_app(
                 "second": readable(question.pair.text[question.right]),
                 "rate": readable(shown()) if shown else "",
             }
-        elif (why := session.waiting()) is not None:
+        elif (why := desk.waiting()) is not None:
             content = {"done": True, "waiting": readable(why), "said": []}
         else:
             content = {"done": True, "said": [[readable(name), readable(text)] for name, text in said()]}
@@ -63,18 +63,18 @@ def build_app(
 
     async def vote(request: Request) -> Response:
         body = await _body(request)
-        asked = session.question()
+        asked = desk.question()
         choice = _choice(body.get("vote"), asked)
         note = body.get("note", "")
         if choice is None or not _is_note(note):
             return JSONResponse({"error": "no vote"}, 400)
         if asked is None or body.get("pair") != asked.pair.id:  # another tab, or a page that was gone back to
             return state(409, error="that pair is not asked any more; this is the next one")
-        session.answer(asked, choice, note.strip())
+        desk.answer(asked, choice, note.strip())
         return state()
 
     async def undo(request: Request) -> Response:
-        return state() if session.undo() else state(409, error="nothing to take back")
+        return state() if desk.undo() else state(409, error="nothing to take back")
 
     routes = [
         Route("/", page),

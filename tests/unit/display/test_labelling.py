@@ -14,10 +14,11 @@ import pytest
 
 from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.errors import Stopped
-from rlhf_cli.feedback.pairs import with_ids
+from rlhf_cli.feedback.desk import Desk
+from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.saying import describe, describe_rate
-from rlhf_cli.feedback.session import Question, Session
+from rlhf_cli.feedback.session import Question
 from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile
 from tests.unit.feedback.samples import pairs_of, vote
@@ -35,16 +36,21 @@ def type_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda text: monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 
-def session(votes: VoteFile) -> Session:
-    pairs = with_ids(Row(f"prompt {n}", f"first {n} {ANSI}", f"second {n}", None) for n in range(5))
-    return Session(pairs, votes, "me", "random", 0)
+def files_of(votes: VoteFile, first: str, count: int) -> Callable[[], list[Path]]:
+    file = votes.file.with_name("pairs.jsonl")
+    write_rows(file, [Row(f"prompt {n}", first, f"second {n}", None) for n in range(count)])
+    return lambda: [file]
+
+
+def desk(votes: VoteFile) -> Desk:
+    return Desk(files_of(votes, f"first {ANSI}", 5), lambda: None, print, "me", "random", 0)
 
 
 def test_lines_of_a_pipe(
     votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     type_lines("1\n2\nwhat?\nn  a reason \nt\nu\nu\nb\ns\n")
-    label(session(votes), None)
+    label(desk(votes), None)
     lines = votes.read().lines
     first, second = lines[:2]
     assert (first.vote == first.left, second.vote == second.left) == (True, False)
@@ -65,7 +71,7 @@ def test_a_vote_of_another_window_stays(
     votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The other window votes on the pair that is shown here, and on the next one."""
-    one, other = session(votes), session(votes)
+    one, other = desk(votes), desk(votes)
     question = one.question
 
     def asked() -> Question | None:
@@ -94,7 +100,7 @@ def test_where_nobody_reads_the_questions_it_stops(
     monkeypatch.setattr(sys, "stderr", open(writer, "w", encoding="utf-8"))  # noqa: SIM115 - closed below
     type_lines("1\n")
     with pytest.raises(Stopped, match="nobody reads"):
-        label(session(votes), None)
+        label(desk(votes), None)
     with suppress(BrokenPipeError):
         sys.stderr.close()
     assert votes.read().lines == ()
@@ -104,7 +110,7 @@ def test_model_text_is_shown_as_text(
     votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     type_lines("")
-    label(session(votes), None)
+    label(desk(votes), None)
     err = capsys.readouterr().err
     assert "<U+001B>]0;owned<U+0007><U+202E><script>" in err
     assert not {"\x1b]", "\x07", "\u202e"} & {err[place : place + 2] for place in range(len(err))}
@@ -125,26 +131,24 @@ def test_keys_of_a_terminal(
     with open(slave, encoding="utf-8") as terminal:
         monkeypatch.setattr(sys, "stdin", terminal)
         monkeypatch.setattr("rlhf_cli.display.typed.os.read", read)
-        label(session(votes), None)
+        label(desk(votes), None)
     os.close(master)
     assert [line.vote for line in votes.read().lines][1:] == ["tie"]
     assert len(votes.read().lines) == 2
 
 
-class Coming(Session):
-    """A session whose pairs come after some looks; none come after the last of them."""
+class Coming(Desk):
+    """A desk whose pairs come after some looks; none come after the last of them."""
 
     def __init__(self, votes: VoteFile, looks: list[int]) -> None:
-        super().__init__(
-            with_ids(Row(f"prompt {n}", "first", f"second {n}", None) for n in range(4)), votes, "me", "random", 0
-        )
+        super().__init__(files_of(votes, "first", 4), self._look, print, "me", "random", 0)
         self._looks, self._there = looks, 0
 
     def question(self) -> Question | None:
         found = super().question()
         return found if found is not None and found.number <= self._there else None
 
-    def waiting(self) -> str | None:
+    def _look(self) -> str | None:
         if self._looks:
             self._there = self._looks.pop(0)
             return "no pair waits"
@@ -176,7 +180,7 @@ def test_nothing_to_take_back(
     votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     type_lines("u\n")
-    label(session(votes), None)
+    label(desk(votes), None)
     assert "nothing to take back" in capsys.readouterr().err
     assert votes.read().lines == ()
 
@@ -185,7 +189,7 @@ def test_the_win_rate_is_shown_to_those_who_ask(
     votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     type_lines("")
-    label(session(votes), lambda: "a wins 50 %")
+    label(desk(votes), lambda: "a wins 50 %")
     assert "pair 1 of 5  a wins 50 %" in capsys.readouterr().err
 
 
