@@ -12,12 +12,12 @@ from rlhf_cli.display.figures import compared
 from rlhf_cli.display.following import after_losses, after_run, print_next
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
-from rlhf_cli.evaluation.intervals import Interval
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.models.location import REWARD_MODEL
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.plural import plural
 from rlhf_cli.report.run_page import name_of_start
+from rlhf_cli.report.supervised_page import rows_of
 from rlhf_cli.report.table import changes
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.json_files import read_object
@@ -35,9 +35,6 @@ FILES: Final = {
     f"{CHECKPOINTS}/": "to continue from",
 }
 """The files that people look for in a run's folder."""
-FORMS: Final = {"loss": ".3f", "accuracy": ".1%", "margin": "+.3f"}
-EVEN: Final = 1e-9
-"""The ends of a symmetrical interval are as far from its middle, up to rounding."""
 
 
 def show_result(result: Result, folder: Path, *, following: bool = True) -> None:
@@ -107,20 +104,6 @@ def show_losses(result: SupervisedResult, folder: Path, *, following: bool = Tru
 def _losses_table(result: SupervisedResult) -> Table:
     is_last = result.exported == result.step
     exported = f"after {plural(result.exported, 'step')}" if is_last else f"step {result.exported}"
-    rows = []
-    for name, before in result.before.items():
-        form = FORMS[name]
-        change = _shown(result.change.get(name), f"+{form.removeprefix('+')}")
-        rows.append((name, _shown(before, form), _shown(result.after.get(name), form), change))
     caption = "± and [ ]: 95 % interval over rows; changes are paired"
     title = f"Held-out, {exported}: {plural(result.held_out, 'row')}"
-    return compared(("before", "after", "change"), rows, title, caption, leads=True)
-
-
-def _shown(figure: Interval | None, form: str) -> str:
-    if figure is None:
-        return "-"
-    below, above = figure.mean - figure.low, figure.high - figure.mean
-    if abs(below - above) < EVEN:
-        return f"{figure.mean:{form}} ± {above:{form.removeprefix('+')}}"
-    return f"{figure.mean:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+    return compared(("before", "after", "change"), rows_of(result), title, caption, leads=True)

@@ -12,7 +12,7 @@ from rlhf_cli.report.curves import SUPERVISED, overlay
 from rlhf_cli.report.page import render
 from rlhf_cli.report.run_page import mapping_in
 from rlhf_cli.report.series import steps_per_point
-from rlhf_cli.report.supervised_page import interval
+from rlhf_cli.report.supervised_page import shown
 from rlhf_cli.report.table import Table
 from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.supervised.evaluation import Evaluation, read_evaluations
@@ -52,7 +52,7 @@ def _levels(runs: Sequence[SavedRun], names: Sequence[str], results: Sequence[Su
     figures = list(dict.fromkeys(name for result in results if result for name in result.after))
     rows = []
     for name, run, result in zip(names, runs, results, strict=True):
-        after = [interval(result.after[figure]) if result and figure in result.after else "–" for figure in figures]
+        after = [shown(figure, result.after.get(figure) if result else None) for figure in figures]
         exported = f"step {result.exported}" if result else "–"
         rows.append([name, f"rlhf {run.status.verb}", run.status.state, exported, *after])
     return Table(["", "trained by", "state", "exported", *figures], rows)
@@ -69,7 +69,7 @@ def _difference(base: Each, other: Each) -> Difference:
     objective, before, after = found
     old, new = (objective.intervals(one.columns) for one in (before, after))
     rows = [
-        [name, interval(old[name]), interval(new[name]), interval(change, "+")]
+        [name, shown(name, old[name]), shown(name, new[name]), shown(name, change, "+")]
         for name, change in changes(objective, before, after).items()
     ]
     return Difference(other[0], Table(["", base[0], other[0], "difference"], rows), None)

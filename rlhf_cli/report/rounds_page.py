@@ -12,6 +12,7 @@ from rlhf_cli.feedback.saying import describe, share
 from rlhf_cli.plural import plural
 from rlhf_cli.report.page import render
 from rlhf_cli.report.series import nats, with_intervals
+from rlhf_cli.report.supervised_page import shown
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, rounds_in
 from rlhf_cli.rounds.truth import Truth, change, overoptimised_from, read_truth
@@ -100,8 +101,7 @@ def _shown(one: Round, folder: Path) -> Shown:
     links = [Link(run.name, str((run / REPORT).relative_to(folder))) for run in runs]
     result = SupervisedResult.read(one.reward_model)
     found = result.after.get("accuracy") if result else None
-    accuracy = f"{found.mean:.1%} [{found.low:.1%}, {found.high:.1%}]" if found else "–"
-    return Shown(one.number, read_truth(one.truth), _votes(one.pairs), links, accuracy)
+    return Shown(one.number, read_truth(one.truth), _votes(one.pairs), links, shown("accuracy", found))
 
 
 def _votes(pairs: Path) -> list[tuple[str, str]]:

@@ -20,6 +20,9 @@ ABOUT: Final[Mapping[str, str]] = {
     "bradley_terry": "a reward model from preferences",
 }
 """The product of a run in words, by `objective.kind`."""
+FORMS: Final = {"loss": ".3f", "accuracy": ".1%", "margin": "+.3f"}
+EVEN: Final = 1e-9
+"""The ends of a symmetrical interval are as far from its middle, up to rounding."""
 
 
 def html(run: SavedRun) -> str:
@@ -30,7 +33,7 @@ def html(run: SavedRun) -> str:
         title=f"{run.status.folder.name}: {model_name(run.config)}, {ABOUT.get(kind, kind)}",
         standing=_standing(run, result),
         verdict=verdict(result),
-        figures=_table(result) if result and result.after else None,
+        figures=Table(["", "before", "after", "change"], rows_of(result)) if result and result.after else None,
         exported=result.exported if result else None,
         reliability=reliability_chart(result) if result and result.reliability else None,
         curves=pictures(run.metrics, 0, SUPERVISED),
@@ -45,7 +48,7 @@ def verdict(result: SupervisedResult | None) -> str:
     if (change := result.change.get("loss")) is None:
         return "Nothing to compare: the run was not evaluated before and after."
     fell = "fell" if change.high < 0 else "rose" if change.low > 0 else "did not change measurably"
-    return f"The held-out loss {fell} on {result.held_out} rows: {interval(change, '+')}."
+    return f"The held-out loss {fell} on {result.held_out} rows: {shown('loss', change, '+')}."
 
 
 def reliability_chart(result: SupervisedResult) -> Chart:
@@ -85,16 +88,20 @@ def _settings(run: SavedRun) -> str:
     return ", ".join([str(objective.get("kind")), *knobs, f"{rows} a step"])
 
 
-def _table(result: SupervisedResult) -> Table:
-    """Each figure before and after, and its paired change."""
-    rows = []
-    for name, after in result.after.items():
-        before, change = result.before.get(name), result.change.get(name)
-        levels = [interval(one) if one else "–" for one in (before, after)]
-        rows.append([name, *levels, interval(change, "+") if change else "–"])
-    return Table(["", "before", "after", "change"], rows)
+def rows_of(result: SupervisedResult) -> list[list[str]]:
+    """The rows of the table, which the terminal shows too: a name, two levels and the paired change."""
+    return [
+        [name, shown(name, result.before.get(name)), shown(name, after), shown(name, result.change.get(name), "+")]
+        for name, after in result.after.items()
+    ]
 
 
-def interval(value: Interval, sign: str = "") -> str:
-    """A figure with its interval."""
-    return f"{value.mean:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"
+def shown(name: str, figure: Interval | None, sign: str = "") -> str:
+    """A figure with its interval, ± where both ends are as far; `sign="+"` shows a plus too."""
+    if figure is None:
+        return "–"
+    width, form = FORMS[name].removeprefix("+"), sign + FORMS[name].removeprefix(sign)
+    below, above = figure.mean - figure.low, figure.high - figure.mean
+    if abs(below - above) < EVEN:
+        return f"{figure.mean:{form}} ± {above:{width}}"
+    return f"{figure.mean:{form}} [{figure.low:{form}}, {figure.high:{form}}]"

@@ -113,7 +113,7 @@ def test_two_runs_are_compared_on_a_page(trained: tuple[str, Path], rlhf: Rlhf, 
     outcome = rlhf("report", str(folder), "copy")
     assert (outcome.code, outcome.out) == (0, "written to report.html\n")
     page = said(parse((tmp_path / "report.html").read_text(encoding="utf-8")))
-    assert "+0.000 [+0.000, +0.000]" in page
+    assert "+0.000 ± 0.000" in page
     assert "not paired" not in page
 
 

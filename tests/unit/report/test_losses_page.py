@@ -50,13 +50,12 @@ def test_differences_are_paired_by_row(tmp_path: Path) -> None:
     found = sections(html(runs))
     assert list(found) == ["Held-out rows", "Against a", "Curves", "Settings that differ"]
     assert rows_of(found["Held-out rows"])[1:] == [
-        [name, "rlhf reward train", "finished", "step 2", "0.500 [0.400, 0.600]", "0.750 [0.500, 0.875]"]
-        for name in "ab"
+        [name, "rlhf reward train", "finished", "step 2", "0.500 ± 0.100", "75.0% [50.0%, 87.5%]"] for name in "ab"
     ]
     head, loss, margin = rows_of(found["Against a"])
     assert head == [None, "a", "b", "difference"]
-    assert (loss[0], loss[3]) == ("loss", "-0.667 [-1.384, +0.050]")
-    assert (margin[0], margin[3]) == ("margin", "+0.667 [-0.050, +1.384]")
+    assert (loss[0], loss[3]) == ("loss", "-0.667 ± 0.717")
+    assert (margin[0], margin[3]) == ("margin", "+0.667 ± 0.717")
     titles = [one.get("aria-label") for one in found["Curves"].iter(f"{SVG}svg")]
     assert titles == ["Loss, held-out", "Loss, training"]
 

@@ -49,8 +49,8 @@ def test_every_section_is_there(tmp_path: Path) -> None:
     rows = [[cell.text for cell in row] for row in found["Held-out rows"].iter("tr")]
     assert rows == [
         [None, "before", "after", "change"],
-        ["loss", "0.693 [0.693, 0.693]", "0.500 [0.400, 0.600]", "-0.193 [-0.293, -0.093]"],
-        ["accuracy", "–", "0.750 [0.500, 0.875]", "–"],
+        ["loss", "0.693 ± 0.000", "0.500 ± 0.100", "-0.193 ± 0.100"],
+        ["accuracy", "–", "75.0% [50.0%, 87.5%]", "–"],
     ]
     assert "After step 2, which was exported." in said(found["Held-out rows"])
     titles = [one.get("aria-label") for one in found["Curves"].iter(f"{SVG}svg")]
@@ -66,7 +66,7 @@ def test_a_run_that_has_not_ended_has_its_curves(tmp_path: Path) -> None:
 
 
 def test_the_verdict() -> None:
-    assert verdict(RESULT) == "The held-out loss fell on 8 rows: -0.193 [-0.293, -0.093]."
+    assert verdict(RESULT) == "The held-out loss fell on 8 rows: -0.193 ± 0.100."
     up, unclear = Interval(0.2, 0.1, 0.3), Interval(0.1, -0.1, 0.3)
     assert verdict(replace(RESULT, change={"loss": up})).startswith("The held-out loss rose")
     assert verdict(replace(RESULT, change={"loss": unclear})).startswith("The held-out loss did not change measurably")
