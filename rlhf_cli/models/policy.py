@@ -16,7 +16,7 @@ from rlhf_cli.errors import bad_run
 from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from rlhf_cli.models.fingerprint import weights_fingerprint
+from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.specials import is_named, special_ids
 from rlhf_cli.models.value_head import ValueHead
 from rlhf_cli.types import Prompt, PromptRow
@@ -113,6 +113,11 @@ class Policy:
     def fingerprint(self) -> str:
         """The hash of the frozen weights, by `weights_fingerprint`."""
         return self.whole_fingerprint or weights_fingerprint(self.frozen().items())
+
+    @property
+    def text_fingerprint(self) -> str:
+        """The hash of how the policy reads and writes text, by `text_fingerprint`."""
+        return text_fingerprint(self.tokenizer, self.end_tokens, use_chat_template=self.use_chat_template)
 
     def values(self, hidden: Tensor, *, by_row: bool = False) -> Tensor:
         """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head.

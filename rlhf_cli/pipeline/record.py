@@ -14,7 +14,7 @@ from rlhf_cli.data.split import fingerprint
 from rlhf_cli.engine.allocator import keep_freed_memory, return_freed_memory
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import bad_run
-from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint
+from rlhf_cli.models.fingerprint import are_weights_of
 from rlhf_cli.models.memory import MIB, processor_of
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
@@ -76,7 +76,7 @@ def record_of(
         "model": {
             "loaded_from": policy.causal.config.name_or_path or config.model.kind,
             "sha256_sampled": policy.fingerprint,
-            "sha256_text": _text_hash(policy),
+            "sha256_text": policy.text_fingerprint,
             "parameters": sum(p.numel() for p in policy.causal.parameters()),
             "trained": sum(p.numel() for p in policy.parameters().values()),
         },
@@ -112,7 +112,7 @@ def note_model(folder: Path, policy: Policy, note: Callable[[str], None]) -> Non
     path = policy.causal.name_or_path
     if not are_weights_of(read_record(folder), policy.frozen()):
         note(f"the weights of {path} changed since {folder.name} began: its adapter was trained on others")
-    if read_hash(folder, "model", "sha256_text") not in (None, _text_hash(policy)):
+    if read_hash(folder, "model", "sha256_text") not in (None, policy.text_fingerprint):
         note(f"the tokenizer, chat template or end tokens of {path} changed since {folder.name} began")
 
 
@@ -120,10 +120,6 @@ def note_reward(folder: Path, scorer: SourceScorer, note: Callable[[str], None])
     """Note where the reward is another one than the run in `folder` was trained from."""
     if read_hash(folder, "reward") not in (None, scorer.sha256):
         note(f"the reward changed since {folder.name} began: the scores are those of the new one")
-
-
-def _text_hash(policy: Policy) -> str:
-    return text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
 
 
 def check_ground(

@@ -13,7 +13,6 @@ from rlhf_cli.engine import Engine
 from rlhf_cli.engine.opening import THREADS
 from rlhf_cli.engine.reference import TwoModels, native_engine
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.fingerprint import text_fingerprint
 from rlhf_cli.models.memory import processor_of
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.lockstep import Lockstep
@@ -72,11 +71,10 @@ class Team:
 
 def describe(policy: Policy, engine: Engine, *, tick: Tick) -> dict[str, str]:
     """The properties of a process that the numbers of its shards depend on; a task that any process may be sent."""
-    text = text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
     return {
         "model": policy.fingerprint,
         "reference": engine.other.policy.fingerprint if isinstance(engine, TwoModels) else "",
-        "tokenizer": text,
+        "tokenizer": policy.text_fingerprint,
         "engine": f"{'transformers' if native_engine(engine) is None else 'native'}, invariant={engine.invariant}",
         "processor": processor_of(policy.device),
         "torch": torch.__version__,

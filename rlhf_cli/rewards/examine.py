@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from rlhf_cli.errors import bad_data
@@ -82,11 +83,7 @@ def examine(
     rows = [group.row for group in groups for _ in group.texts]
     texts = [text for group in groups for text in group.texts]
     columns = {name for row in rows for name in row.columns}
-    source = _tolerant(source)
-
-    def ask(scorer: SourceScorer, batches: Sequence[Sequence[int]], seed: int) -> _Round:
-        return _score_batches(scorer, rows, texts, batches, seed)
-
+    source, ask = _tolerant(source), partial(_score_batches, rows, texts)
     batches = [range(start, min(start + batch, len(texts))) for start in range(0, len(texts), batch)]
     spread = {round(place * (len(texts) - 1) / max(ALONE - 1, 1)) for place in range(min(ALONE, len(texts)))}
     with SourceScorer(source, columns, None) as scorer:
@@ -129,7 +126,7 @@ class _Round:
 
 
 def _score_batches(
-    scorer: SourceScorer, rows: Sequence[PromptRow], texts: Sequence[str], batches: Sequence[Sequence[int]], seed: int
+    rows: Sequence[PromptRow], texts: Sequence[str], scorer: SourceScorer, batches: Sequence[Sequence[int]], seed: int
 ) -> _Round:
     """Score the completions of these numbers, one call a batch."""
     done = _Round()

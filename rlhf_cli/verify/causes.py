@@ -85,11 +85,3 @@ def change(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
             place = place[group]
         place[name] = value
     return RunConfig.model_validate(fields)
-
-
-def value_of(config: RunConfig, key: str) -> Any:
-    """The value of a dotted key."""
-    found: Any = config
-    for name in key.split("."):
-        found = getattr(found, name)
-    return found

@@ -1,6 +1,7 @@
 """Compare a run's expected update with the exact gradient of its objective, on a problem that can be listed."""
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 import torch
@@ -11,7 +12,7 @@ from rlhf_cli.pipeline.run import truncation
 from rlhf_cli.rewards.shaping import TINY, Spread
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.verify.causes import LATER, Cause, change, find_causes, scale_of, several_updates, value_of
+from rlhf_cli.verify.causes import LATER, change, find_causes, scale_of, several_updates
 from rlhf_cli.verify.exact import Tables, Target, chances_of_differences, gradient, group_weights, spread
 from rlhf_cli.verify.expected import SEEN, expect
 
@@ -83,12 +84,10 @@ def verify_gradient(config: RunConfig) -> Verification:
     without, later_alone, size, _ = (
         compare(plain, beta, temperature, later=several) if causes else (first, later, size, 0)
     )
-    biases = []
-    for cause in causes:
-        own = change(plain, {cause.key: value_of(small, cause.key)})
-        biases.append(_bias(cause, compare(own, beta, temperature, later=False)[0]))
-    if later_alone is not None:
-        biases.append(_bias(LATER, later_alone))
+    single = [(cause, change(plain, {cause.key: attrgetter(cause.key)(small)})) for cause in causes]
+    alone = [(cause, compare(own, beta, temperature, later=False)[0]) for cause, own in single]
+    alone += [] if later_alone is None else [(LATER, later_alone)]
+    biases = tuple(Bias(cause.key, cause.meaning, cause.page, one.relative_error) for cause, one in alone)
     exact = without.relative_error <= EXACT and abs(without.norm_ratio / size - 1) <= EXACT
     return Verification(
         algorithm=config.algorithm.kind,
@@ -101,7 +100,7 @@ def verify_gradient(config: RunConfig) -> Verification:
         first=first,
         later=later,
         size=size,
-        biases=tuple(biases),
+        biases=biases,
         without=without if causes else None,
         verdict="wrong" if not exact else "biased by design" if biases else "unbiased",
     )
@@ -205,7 +204,3 @@ def compared(found: Tensor, true: Tensor) -> Comparison:
     length, right = found.norm(), true.norm()
     ours, theirs = found / length.clamp(min=1e-300), true / right
     return Comparison(float((ours - theirs).norm()), float((ours * theirs).sum()), float(length / right))
-
-
-def _bias(cause: Cause, alone: Comparison) -> Bias:
-    return Bias(cause.key, cause.meaning, cause.page, alone.relative_error)
