@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -52,6 +52,16 @@ class Encoder:
         tokens = prompt.tokens[-limit:]
         return replace(prompt, text=self.tokenizer.decode(tokens), tokens=tokens)
 
+    def check_known(self, what: str, tokens: Collection[int], where: str) -> None:
+        """Raise UserError (exit 3) for a token without an embedding; `what` holds the tokens: the prompt or a text."""
+        if (highest := max(tokens)) >= self.vocabulary:
+            raise bad_data(
+                f"the {what}'s token {self.tokenizer.decode([highest])!r} is number {highest}, "
+                f"but the model has embeddings for {self.vocabulary}",
+                where,
+                f"leave it out of the {what}, or give the tokenizer that the model was trained with",
+            )
+
     def decode_all(self, prompt: Prompt) -> str:
         """The text of all tokens, including special ones and those that the tokenizer adds."""
         text: str = self.tokenizer.decode(prompt.tokens)
@@ -99,13 +109,7 @@ class Encoder:
         bos = self.tokenizer.bos_token_id
         if tokens[:2] == [bos, bos] and text.startswith(self.tokenizer.bos_token):
             tokens = tokens[1:]  # one from the text, one from the tokenizer
-        if (highest := max(tokens)) >= self.vocabulary:
-            raise bad_data(
-                f"the prompt's token {self.tokenizer.decode([highest])!r} is number {highest}, "
-                f"but the model has embeddings for {self.vocabulary}",
-                row.where,
-                "leave it out of the prompt, or give the tokenizer that the model was trained with",
-            )
+        self.check_known("prompt", tokens, row.where)
         return Prompt(row, text, tuple(tokens))
 
     def _text(self, row: PromptRow, begins: tuple[str, ...]) -> str:

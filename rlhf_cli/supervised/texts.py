@@ -47,8 +47,8 @@ def completions_encoder(
             too_long = next((len(one) for one in tokens if len(one) > longest), None)
             if too_long is not None and not fit.drops:
                 raise _too_long("completion", too_long, f"max_new_tokens={longest}", prompt.row)
-            if beyond := next((max(one) for one in tokens if max(one) >= policy.encoder.vocabulary), None):
-                raise _unknown(beyond, policy, prompt.row)
+            for one in tokens:
+                policy.encoder.check_known("text", one, prompt.row.where)
             if too_long is None and len(set(tokens)) < len(tokens) and lesson.share != TIE:
                 raise _alike(objective, prompt.row, DROPS)
             examples.append(None if too_long else Example((prompt,), tokens, lesson))
@@ -79,8 +79,7 @@ def texts_encoder(
             raise as_user_error(error, row.where) from None
         except ValueError as error:
             raise bad_data(str(error), row.where, "remove the row") from error
-        if (highest := max(tokens)) >= policy.encoder.vocabulary:
-            raise _unknown(highest, policy, row)
+        policy.encoder.check_known("text", tokens, row.where)
         return tokens
 
     def encode_row(row: PromptRow) -> Example | None:
@@ -180,13 +179,4 @@ def _too_long(what: str, tokens: int, limit: str, row: PromptRow) -> UserError:
         f"the {what} has {tokens} tokens, more than {limit}",
         row.where,
         "shorten it, raise the limit, or leave such rows out: data.too_long=drop",
-    )
-
-
-def _unknown(token: int, policy: Policy, row: PromptRow) -> UserError:
-    return bad_data(
-        f"the text's token {policy.tokenizer.decode([token])!r} is number {token}, but the model has embeddings for "
-        f"{policy.encoder.vocabulary}",
-        row.where,
-        "leave it out of the text, or give the tokenizer that the model was trained with",
     )
