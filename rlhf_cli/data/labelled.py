@@ -57,7 +57,7 @@ class Labelled(FileSource):
         return read_jsonl(file, name)
 
     def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
-        """Yield the pairs, then the rows without one; raises UserError (exit 3) as `read`, and where no pair is."""
+        """Yield the pairs, then the rows without one; raises UserError (exit 3) as `read`, and without any pair."""
         groups = dict[str, tuple[list[RawRow], list[RawRow]]]()
         seen, labels, any_pair, left_out = set[str](), Counter[str](), False, list[RawRow]()
         wanted = {name: spellings(values) for name, values in self.where.items()}

@@ -108,7 +108,7 @@ class FileSource(PromptSource):
         return self.eval_path if held_out and self.eval_path is not None else self.path
 
     def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
-        """Yield the rows, file after file; raises UserError (exit 3) for a row that cannot be read, or without rows."""
+        """Yield the rows, file after file; raises UserError (exit 3) for an unreadable row, and without any row."""
         path, any_row = self.place(held_out=held_out), False
         key = "data.eval_path" if held_out and self.eval_path is not None else "data.path"
         for file, name in find_files(path, key):

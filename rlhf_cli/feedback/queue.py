@@ -77,7 +77,7 @@ class Queue:
             write_rows(self._file(reading.pairs), self._rows[reading.pairs])
         if is_new:
             self._log.write(asdict(reading))
-            self._former = {}  # of another life
+            self._former = {}  # later steps come out otherwise now
             self._note_undone(step)
         self._now[step] = reading
         return self._metrics() if reading.pairs or reading.votes else {}

@@ -23,7 +23,7 @@ class Link:
         self.thread.start()
 
     def news(self, weights: list[Tensor]) -> list[Tensor] | None:
-        """The trained weights, where the other process has others."""
+        """The trained weights; None where the other process has them already."""
         if self._known and all(map(torch.equal, self._known, weights)):
             return None
         self._known = weights
