@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from rlhf_cli.models.location import EMBEDDED, adapter_notes, adapter_path, loca
 from rlhf_cli.models.memory import check_room, dtype_on_cpu, is_out_of_memory
 from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.models.specials import special_ids
-from rlhf_cli.plural import plural
+from rlhf_cli.plural import plural, some
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -81,7 +81,7 @@ def load(settings: Pretrained, dtype: torch.dtype | None, device: torch.device) 
         model.name_or_path = settings.path  # exported adapters name it, and not a folder of this machine's cache
         if broken := [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]:
             raise UserError(
-                f"{source} holds weights that are not finite: {_some(broken)}",
+                f"{source} holds weights that are not finite: {some(broken)}",
                 where="model.path",
                 fix="take an earlier checkpoint of its training",
             )
@@ -141,7 +141,7 @@ def _check_weights(report: Mapping[str, Any], source: str, tensors: int, where: 
         if len(prefixes) == 1 and len(unexpected) == len(missing):
             fix = f"every name in them begins with {prefixes.pop()}: rename them without it, or {fix}"
         raise UserError(
-            f"the files of {source} lack {len(missing)} of {tensors} weights: {_some(missing)}", where=where, fix=fix
+            f"the files of {source} lack {len(missing)} of {tensors} weights: {some(missing)}", where=where, fix=fix
         )
     if mismatched := sorted(report["mismatched_keys"]):
         name, stored, expected = mismatched[0]
@@ -151,7 +151,7 @@ def _check_weights(report: Mapping[str, Any], source: str, tensors: int, where: 
             fix=fix,
         )
     if unexpected:
-        return (f"{source} holds {plural(len(unexpected), 'weight')} that the model does not use: {_some(unexpected)}",)
+        return (f"{source} holds {plural(len(unexpected), 'weight')} that the model does not use: {some(unexpected)}",)
     return ()
 
 
@@ -230,9 +230,9 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
             report = set_peft_model_state_dict(peft, weights)
             lacking = sorted(set(get_peft_model_state_dict(peft, save_embedding_layers=False)) - set(weights))
             if report.unexpected_keys:
-                raise ValueError(f"the model has no place for {_some(sorted(report.unexpected_keys))}")
+                raise ValueError(f"the model has no place for {some(sorted(report.unexpected_keys))}")
             if lacking:
-                raise ValueError(f"it lacks {_some(lacking)}")
+                raise ValueError(f"it lacks {some(lacking)}")
             others = f"the adapter {adapter} was trained on other weights than those of {model.name_or_path}"
             notes = [] if is_trained_on(folder, peft) else [others]
             before = _logits(peft.eval())
@@ -273,9 +273,3 @@ def quiet_peft() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys", category=RuntimeWarning)
         yield
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first three names, and the number of the others."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

@@ -24,6 +24,7 @@ from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.plural import some
 from rlhf_cli.ranks.rollouts import row_weights, split_advantages
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
@@ -121,9 +122,8 @@ def check_gradients(policy: Policy) -> None:
     """Raise UserError where a trained weight has no gradient: sharding a model is one way to lose it."""
     parameters = policy.parameters()
     if missing := [name for name, parameter in parameters.items() if parameter.grad is None]:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise UserError(
-            f"{len(missing)} of {len(parameters)} trained weights have no gradient: {', '.join(missing[:3])}{more}",
+            f"{len(missing)} of {len(parameters)} trained weights have no gradient: {some(missing)}",
             where="shard_model",
             fix="shard_model=false, or leave their layers out of model.lora.target_modules",
         )

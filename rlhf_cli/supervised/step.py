@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from rlhf_cli.pipeline.run import Unfinished
 from rlhf_cli.pipeline.skipping import Skip, note_skip
 from rlhf_cli.pipeline.state import Best
 from rlhf_cli.pipeline.step import save, save_if_due, take_back
+from rlhf_cli.plural import some
 from rlhf_cli.supervised.evaluation import PREFIX, Evaluation
 from rlhf_cli.supervised.held_out import evaluate
 from rlhf_cli.supervised.objectives.objective import Batch
 from rlhf_cli.supervised.run import SupervisedRun
-
-NAMED: Final = 3
-"""Rows of a skipped step that its note names."""
 
 
 def begin(run: SupervisedRun) -> None:
@@ -38,8 +35,7 @@ def skip(run: SupervisedRun, reason: Skip, batch: Batch) -> dict[str, float]:
     """
     take_back(run)
     rows = list(dict.fromkeys(prompt.row.where for prompt in batch.rollout.batch.prompts))
-    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-    note_skip(run, reason, f"; its rows: {', '.join(rows[:NAMED])}{more}")
+    note_skip(run, reason, f"; its rows: {some(rows)}")
     return {"skipped": 1.0}
 
 
