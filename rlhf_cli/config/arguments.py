@@ -6,7 +6,6 @@ Hydra by itself refuses options after overrides, a number for a group (`beta=0.0
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,16 +42,8 @@ _ONLY_SHOW = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CommandLine:
-    """Hydra's options, each with its value, and the overrides as typed."""
-
-    options: dict[str, str]
-    overrides: tuple[str, ...]
-
-
-def parse_arguments(argv: Sequence[str]) -> CommandLine:
-    """Separate options from overrides, wherever they stand.
+def parse_arguments(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Separate hydra's options, each with its value, from the overrides as typed, wherever they stand.
 
     Raises UserError on an unknown or misused option.
     """
@@ -74,7 +65,7 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
         if name != COMPARE_AT and value not in (_VALUES[name] or ("",)):
             raise UserError(f"{typed} takes " + (" or ".join(_VALUES[name]) or "no value"))
         options[name] = value
-    return CommandLine(options, tuple(overrides))
+    return options, overrides
 
 
 def _suggestion(option: str) -> str:

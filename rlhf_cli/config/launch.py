@@ -111,24 +111,24 @@ def launch_one(
     """
     refuse_secrets(argv)
     with composing(verb):
-        line = parse_arguments(argv)
-        is_help = "--help" in line.options or "--hydra-help" in line.options
-        overrides = [] if is_help else [rewrite(override, Path.cwd()) for override in line.overrides]
+        options, typed = parse_arguments(argv)
+        is_help = "--help" in options or "--hydra-help" in options
+        overrides = [] if is_help else [rewrite(override, Path.cwd()) for override in typed]
         refuse_code(overrides)
-        part, is_sweep = line.options.get("--cfg"), "--multirun" in line.options
-        at = growth.read_beta(line.options[COMPARE_AT]) if COMPARE_AT in line.options else None
+        part, is_sweep = options.get("--cfg"), "--multirun" in options
+        at = growth.read_beta(options[COMPARE_AT]) if COMPARE_AT in options else None
         if part and is_sweep:
             raise UserError("--cfg shows the config of one run: leave -m out")
-        if "--resolve" in line.options and not part:
+        if "--resolve" in options and not part:
             raise UserError("--resolve shows a config without its interpolations: add --cfg job")
-        if show_page(line.options, overrides):
+        if show_page(options, overrides):
             return
         with open_hydra() as hydra:
             plan = plan_jobs(verb, hydra.config_loader(), overrides, sweep=is_sweep, check=None if part else check)
             if at is not None and not plan.is_sweep:
                 raise UserError("--compare-at is the beta at which a sweep compares its points: it needs -m")
             if part:
-                show_config(part, overrides, resolve="--resolve" in line.options)
+                show_config(part, overrides, resolve="--resolve" in options)
             elif run_sweep is not None and plan.is_sweep:
                 run_sweep(hydra, plan, at)
             else:

@@ -13,6 +13,8 @@ from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
 from rlhf_cli.plural import plural
 from rlhf_cli.settings import READ_STRICTLY
 
+TEMPERATURE: Final = 1.0
+"""Temperature of every evaluation."""
 KL_DIGITS: Final = 6
 """Digits of a KL in nats behind the point that say something: the others are float32's rounding."""
 LARGEST: Final = 1e100

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.errors import EXIT_NONFINITE, UserError, bad_reward
-from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
+from rlhf_cli.evaluation.evaluation import TEMPERATURE, Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
 from rlhf_cli.functional.sampling import Sampling
@@ -29,7 +29,6 @@ from rlhf_cli.types import Distance, Prompt, PromptBatch, Rollout, Tick
 
 Columns = defaultdict[str, list[Any]]
 
-TEMPERATURE: Final = 1.0
 AT_ONCE: Final = 64
 """Completions to sample at once. Up to about this number, twice as many take hardly longer."""
 COMPARED: Final = 8

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
+from rlhf_cli.evaluation.evaluation import TEMPERATURE
 from rlhf_cli.evaluation.oracle import CurvePoint, Oracle, oracle
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.outcome import Outcome
-
-TEMPERATURE: Final = 1.0
-"""Temperature of every evaluation."""
 
 
 def reference_of(config: RunConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +58,7 @@ def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str
     with watch.phase("loading torch, transformers and the tasks of lm-eval", 0):
         import_libraries()
         from rlhf_cli.engine.opening import place_of
-        from rlhf_cli.models.exports.harness import evaluate_merged, load_tasks, version
+        from rlhf_cli.models.exports.harness import evaluate_merged, load_tasks
 
         loaded, (device, dtype) = load_tasks(tasks), place_of(config)
     policy, _ = open_exactly(path, consent)
@@ -71,7 +72,7 @@ def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str
             tables.append(ask(adapter=with_adapter))
     scores = compare_tables(*tables)
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    table = Harnessed(str(adapter), now, version(), tasks, options.limit, options.chat_template, scores)
+    table = Harnessed(str(adapter), now, version("lm_eval"), tasks, options.limit, options.chat_template, scores)
     print_result(asdict(table), partial(show_scores, scores), as_json=options.json, indent=None)
     append_json(run / HARNESS, asdict(table))  # last: a disk that refuses takes no result away
     if not options.json:

@@ -12,7 +12,6 @@ import random
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,11 +53,6 @@ def load_tasks(names: Sequence[str]) -> dict[str, Any]:
             for kind, those in loaded.items():
                 those.update(found.get(kind, {}))
     return loaded
-
-
-def version() -> str:
-    """The version of lm-eval."""
-    return metadata.version("lm_eval")
 
 
 def evaluate_merged(
