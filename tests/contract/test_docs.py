@@ -119,3 +119,22 @@ def test_the_pictures_of_the_dashboard_have_time_left_until_the_last_step() -> N
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (objective,) = re.findall(r"│ J = reward - 0.05·KL │ \S+ ± \S+ │ (\S+) ± ", readme)
     assert f"held-out after step 32: J +{objective} " in texts  # of the run that the README shows
+
+
+def test_the_readme_has_the_results_of_their_page_and_its_transcript_is_one_of_them() -> None:
+    readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md"))
+    rows = re.findall(r"^\| seed (\d) \|(.*)\|$", page, re.MULTILINE)
+    cells = {seed: [cell.strip() for cell in row.split("|")] for seed, row in rows}
+    expected = [
+        f"| {seed} | {before} → {after} | {change} | {kl} | {of_objective} |"
+        for seed, (before, after, change, kl, _, _, of_objective, *_) in cells.items()
+    ]
+    assert re.findall(r"^\| \d \|.*$", readme, re.MULTILINE) == expected
+    assert len(expected) == 3
+    reward = re.search(r"│ reward +│ (\S+) ± \S+ │ (\S+) ± \S+ │ (\S+) ± ", readme)
+    kl = re.search(r"│ KL, nats +│ \S+ ± \S+ │ (\S+) ± (\S+) │ ", readme)
+    assert reward is not None
+    assert kl is not None
+    before, after, change, of_kl, *_ = cells["0"]
+    assert reward.groups() == (before, after, change.split()[0])
+    assert " ± ".join(f"{float(figure):.2f}" for figure in kl.groups()) == of_kl
