@@ -1,7 +1,6 @@
 """The metrics of a step, computed from its stages."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -12,9 +11,6 @@ from rlhf_cli.functional.mismatch import measure_cut, measure_mismatch
 from rlhf_cli.functional.returns import are_alike
 from rlhf_cli.ranks.rollouts import row_weights
 from rlhf_cli.types import Advantages, Exact, Scored
-
-ALIKE: Final = 1e-12
-"""Variance of returns below which they differ by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +163,8 @@ def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
     if returns is None or values is None:
         return {}
     variance, unexplained = ((returns - part)[mask].double().var(correction=0) for part in (0.0, values))
-    explained = {"value/explained_variance": 1 - float(unexplained / variance)} if variance > ALIKE else {}
+    alike = bool(are_alike(returns.reshape(1, -1), mask.reshape(1, -1)))
+    explained = {} if alike else {"value/explained_variance": 1 - float(unexplained / variance)}
     return {"value/mean": float(masked_mean(values, mask)), **explained}
 
 

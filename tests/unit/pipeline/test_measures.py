@@ -169,10 +169,17 @@ def test_what_the_values_explain() -> None:
     found = measure(replace(plain, returns=returns))
     assert found["value/explained_variance"] == pytest.approx(1 - 2 / (2 / 3))
     assert found["value/mean"] == pytest.approx(1.0)
-    # returns of 2, but for float32's last digit: of their variance values of 0 would explain 0, those above -10^14
-    alike = torch.tensor([[2.0, 2.0], [2.0000002, 0.0]])
+    # 1e-7 times the same returns and values is explained as well
+    small = replace(plain, scored=replace(plain.scored, values=values * 1e-7), returns=returns * 1e-7)
+    assert measure(small)["value/explained_variance"] == pytest.approx(1 - 2 / (2 / 3))
+
+
+@pytest.mark.parametrize("last", [2.0000002, 100.00001], ids=["2", "100"])
+def test_returns_that_differ_by_float32s_last_digit_leave_nothing_to_explain(last: float) -> None:
+    returns, values = torch.tensor([[round(last), round(last)], [last, 0.0]]), torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    plain = Rloo(kind="rloo").advantages(scored([2.0, 1.0]), RunningMean())
     for known in (values, torch.zeros_like(values)):
-        found = measure(replace(plain, scored=replace(plain.scored, values=known), returns=alike))
+        found = measure(replace(plain, scored=replace(plain.scored, values=known), returns=returns.float()))
         assert "value/explained_variance" not in found
         assert found["value/mean"] == pytest.approx(float(known.sum()) / 3)
 
