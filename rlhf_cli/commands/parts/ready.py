@@ -112,7 +112,7 @@ def notes_at_start(config: TrainingConfig, origin: Origin | None) -> Iterator[st
         yield origin.describe()
         schedules: set[str] = {config.optimizer.schedule}
         if isinstance(config, RunConfig):
-            schedules |= {config.beta.kind, config.temperature.kind}
+            schedules |= {one.kind for one in (config.beta, config.temperature) if not isinstance(one, Controlled)}
         if schedules != {"constant"} and read_config(origin.folder)["steps"] != config.steps:
             yield "the schedules depend on steps, which changed: they go on as if it had been so from the start"
     if (warmup := config.optimizer.warmup_steps) > 10 * config.steps:

@@ -11,7 +11,10 @@ from rlhf_cli.commands.parts import ready
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import Stopped, UserError
 from rlhf_cli.runs.checkpoint import publish
+from rlhf_cli.runs.resume import Origin
 from tests.unit.support import config_fields, config_of
+
+ADAPTIVE = {"kind": "adaptive", "start": 0.1, "target": 4.0, "horizon_steps": 10.0, "lowest": 1e-4, "highest": 10.0}
 
 
 def test_jobs_that_share_their_prompts_read_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +85,26 @@ def test_a_warm_up_of_which_a_run_sees_less_than_a_tenth_is_noted(warmup: int, n
     fields = config_fields()["optimizer"] | {"warmup_steps": warmup}
     found = [*ready.notes_at_start(config_of(steps=3, optimizer=fields), None)]
     assert [note.partition(" stays")[0] for note in found] == noted
+
+
+@pytest.mark.parametrize(
+    ("schedule", "beta", "noted"),
+    [
+        ("constant", {"kind": "constant", "value": 0.1}, False),
+        ("constant", ADAPTIVE, False),
+        ("linear", ADAPTIVE, True),
+        ("constant", {"kind": "linear", "start": 0.1, "end": 0.2}, True),
+    ],
+    ids=["nothing", "a controller of beta", "the learning rate", "beta"],
+)
+def test_more_steps_are_noted_where_a_schedule_depends_on_them(
+    schedule: str, beta: dict[str, Any], noted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ready, "read_config", lambda folder: {"steps": 2})
+    origin = Origin(tmp_path, tmp_path / "checkpoints" / "step-00000002", ())
+    config = config_of(steps=3, beta=beta, optimizer=config_fields()["optimizer"] | {"schedule": schedule})
+    found = [*ready.notes_at_start(config, origin)]
+    assert any(note.startswith("the schedules depend on steps, which changed") for note in found) is noted
 
 
 def test_a_limit_of_rollouts_without_dynamic_prompts_is_said_to_be_left_out() -> None:
