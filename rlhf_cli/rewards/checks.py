@@ -11,6 +11,7 @@ from statistics import fmean, pstdev
 from typing import Final, Literal
 
 from rlhf_cli.evaluation.ranks import spearman
+from rlhf_cli.functional.returns import ROUNDING
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.texts import quote
 
@@ -107,7 +108,7 @@ def check_variance(scores: Sequence[Sequence[float | None]]) -> Finding:
     several = [group for group in known if len(group) > 1]
     if not several:
         return Finding("variance", "look", "no prompt has two completions with a score: nothing to compare")
-    flat = sum(max(group) == min(group) for group in several) / len(several)
+    flat = sum(max(group) - min(group) <= ROUNDING * max(map(abs, group)) for group in several) / len(several)
     ties = sum(_count_pairs(Counter(group).values()) for group in several) / _count_pairs(map(len, several))
     what = f"{flat:.0%} of the groups have no variance, {ties:.0%} of the pairs in them are ties"
     if flat >= FLAT:

@@ -145,6 +145,11 @@ def test_the_ties_of_many_completions_of_one_prompt() -> None:
     assert check_variance([group]) == Finding("variance", "ok", said)
 
 
+def test_scores_that_differ_by_float32s_rounding_have_no_variance() -> None:
+    said = "50% of the groups have no variance, 0% of the pairs in them are ties: nothing is learned from such groups"
+    assert check_variance([[-0.3, -0.29999998], [-0.3, -0.299999]]) == Finding("variance", "look", said)
+
+
 def test_ties_and_groups_without_variance(planted: Planted) -> None:
     found = planted("def f(prompts, completions):\n    return [int(p[1:]) > 4 and 'y' in t for p, t in "
                     "zip(prompts, completions)]\n")  # fmt: skip
