@@ -1,9 +1,9 @@
 """Send JSON requests to a server that may be slow, down, wrong or hostile.
 
 An error never becomes a score. Where another try may help, `Unanswered` says how long to wait: as long as the server
-asks for, else twice as long each time, with jitter. Redirects are not followed, because a token would travel along.
-Answers are not unpacked, because a small one could become huge. No cookie is kept, because an answer must not depend on
-the requests before it.
+asks for, else twice as long each time, with jitter; never longer than LONGEST_WAIT_S. Redirects are not followed,
+because a token would travel along. Answers are not unpacked, because a small one could become huge. No cookie is kept,
+because an answer must not depend on the requests before it.
 """
 
 import codecs
@@ -123,8 +123,8 @@ class Client:
         """Seconds until another try."""
         if asked_for is not None and asked_for.isdecimal():
             return min(float(asked_for), LONGEST_WAIT_S)
-        longest = min(0.5 * 2**self._tries, LONGEST_WAIT_S)
-        return float(longest) * random.SystemRandom().uniform(0.5, 1.0)
+        longest = min(0.5 * 2.0 ** min(self._tries, 9), LONGEST_WAIT_S)  # a power of any number of tries is no float
+        return longest * random.SystemRandom().uniform(0.5, 1.0)
 
     def _unanswered(self, what: str, content: bytes, retry_after_s: float | None = None) -> Unanswered:
         """The error, with the beginning of the answer's content."""

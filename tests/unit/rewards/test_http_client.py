@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.rewards.http_client import Client
 from rlhf_cli.rewards.kinds.base import Unanswered
 from tests.score_server import ScoreServer, send
 from tests.unit.rewards.http import TEXTS, scores, unanswered
@@ -54,6 +55,16 @@ def test_it_waits_longer_each_time_and_what_is_answered_is_not_asked_again(serve
     server.asked.clear()
     assert score(prompts=["p"] * 3, completions=TEXTS) == [1, 2, 3]
     assert len(server.asked) == 1
+
+
+def test_after_thousands_of_tries_it_still_waits_and_asks_again(server: ScoreServer) -> None:
+    """0.5 * 2**1025 is no float: the reward failed with an OverflowError after as many tries."""
+    client = Client(server.url, made("http", url=server.url))
+    client._tries, client._batch = 5000, ["{}"]
+    server.faults = [lambda handler, body: send(handler, {}, 503)]
+    with pytest.raises(Unanswered) as caught:
+        client.ask([{}])
+    assert 15 <= caught.value.retry_after_s <= 30
 
 
 @pytest.mark.parametrize(
