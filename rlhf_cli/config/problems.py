@@ -135,7 +135,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, float):
-        return f"{value:g}"
+        return text if float(text := f"{value:g}") == value else repr(value)  # 1.0000001 is not at most 1
     return json.dumps(value) if value is None or isinstance(value, bool) else f"{value!r:.60}"
 
 

@@ -60,6 +60,7 @@ ADD = "add for example `reward: sentiment`"
             "seed=": "seed: must be a whole number (got '')",
             "optimizer.lr=0": "optimizer.lr: must be above 0 (got 0)",
             "beta=-0.05": "beta.value: must be at least 0 (got -0.05)",
+            "top_p=1.00000001": "top_p: must be at most 1 (got 1.00000001)",
             "data=jsonl": "data.path: must be given (training prompts): write data.path=...",
         },
         {
