@@ -15,18 +15,16 @@ KL: see `placement`), and 1e-4 is added to the standard deviation, so that a gro
 up to unit size. One of returns that are equal, up to float32's rounding, has no advantage at all.
 """
 
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import SELF_INCLUSIVE_MEAN, WHOLLY, Placement
 from rlhf_cli.functional.losses import Aggregation, clipped_surrogate
-from rlhf_cli.functional.returns import centre_by_group
+from rlhf_cli.functional.returns import STD_EPSILON, centre_by_group
 from rlhf_cli.settings import Settings
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
-
-STD_EPSILON: Final = 1e-4
 
 
 class Grpo(Settings):

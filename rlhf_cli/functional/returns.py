@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ROUNDING: Final = 2.0**-22
 """Two to four steps between neighbouring float32 numbers, as a share of the number: a smaller spread is rounding."""
+STD_EPSILON: Final = 1e-4
+"""Added to a standard deviation that divides, so that almost equal values are not blown up to unit size."""
 
 
 def token_rewards(scores: Tensor, penalty: Tensor, beta: float, completion_mask: Tensor) -> Tensor:
@@ -73,13 +75,10 @@ def generalised_advantages(
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Shift and scale to mean 0 and variance 1 over all positions where `mask`: [B, T], zero elsewhere.
-
-    1e-4 is added to the standard deviation, so that values that differ only by rounding stay near zero.
-    """
+    """Shift and scale to mean 0 and variance 1 over all positions where `mask`: [B, T], zero elsewhere."""
     mask = mask & ~are_alike(values.reshape(1, -1), mask.reshape(1, -1))
     centred = values - masked_mean(values, mask)
-    return (centred / (masked_mean(centred.square(), mask).sqrt() + 1e-4)).masked_fill(~mask, 0.0)
+    return (centred / (masked_mean(centred.square(), mask).sqrt() + STD_EPSILON)).masked_fill(~mask, 0.0)
 
 
 def are_alike(values: Tensor, mask: Tensor) -> Tensor:

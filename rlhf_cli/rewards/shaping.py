@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from rlhf_cli.functional.returns import STD_EPSILON
 from rlhf_cli.rewards.reward import Reward
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-TINY: Final = 1e-4
-"""Added to the standard deviation, so that almost equal scores are not blown up to unit size."""
 
 
 def shape(scores: Sequence[float], lengths: Sequence[int], truncated: Sequence[bool], reward: Reward) -> list[float]:
@@ -63,4 +61,4 @@ class Spread:
 
     def normalise(self, scores: Tensor) -> Tensor:
         """Return how many standard deviations each score lies above the mean: a tensor of the same shape."""
-        return (scores - self.mean) / (self.deviation + TINY)
+        return (scores - self.mean) / (self.deviation + STD_EPSILON)

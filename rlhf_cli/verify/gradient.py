@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.functional.returns import STD_EPSILON
 from rlhf_cli.pipeline.run import truncation
-from rlhf_cli.rewards.shaping import TINY, Spread
+from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify.causes import LATER, change, find_causes, scale_of, several_updates
@@ -167,7 +168,7 @@ def target_of(config: RunConfig, tables: Tables, beta: float, temperature: float
     if not reward.normalise:
         return target, Spread()
     mean, variance = spread(tables, target)
-    return replace(target, centre=mean, unit=variance**0.5 + TINY), Spread(SEEN, mean, variance * SEEN)
+    return replace(target, centre=mean, unit=variance**0.5 + STD_EPSILON), Spread(SEEN, mean, variance * SEEN)
 
 
 def compare(
