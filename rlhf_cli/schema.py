@@ -2,8 +2,9 @@
 
 Both are validated, frozen, plain data. They know no hydra, no torch and no file.
 
-Types, ranges and meanings stand here; the values stand in configs/*.yaml. No field has a default in Python, so a
-value has one home. A resumed run may change Free settings; it must name all others in `resume_allow`.
+Types, ranges and meanings stand here; the values stand in configs/*.yaml. A default in Python is for settings that are
+newer than some runs: what those runs did without it, whatever a new run does. A resumed run may change Free settings;
+it must name all others in `resume_allow`.
 """
 
 from typing import Annotated, Any, Final, Literal, Self
@@ -88,7 +89,7 @@ class TrainingConfig(Settings):
     """Longest completion, in tokens."""
     microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)]
     """Completions that go through the model at once in scoring and updating; auto: as many as the memory allows.
-    The gradient does not depend on it."""
+    The gradient does not depend on it, but for rounding and for the masks of `model.lora.dropout`."""
     evaluate: HeldOut
     checkpoint: Free[Checkpoint]
     sinks: Free[Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], BeforeValidator(as_tuple)]]

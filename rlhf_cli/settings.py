@@ -88,7 +88,8 @@ IS_FREE: Final = "a resumed run may change it without being asked"
 
 _T = TypeVar("_T")
 Free = Annotated[_T, IS_FREE]
-"""Marks a setting, with all settings below it, that does not change what a run learns after its checkpoint."""
+"""Marks a setting, with all settings below it, that a resumed run may change; of these, `steps` alone (the length of
+its schedules) changes what it learns from there on."""
 
 IS_PATH: Final = "a path of the user: relative to the file that holds it, or to the working directory"
 IS_MODEL: Final = "a hub id, or a path as above"

@@ -33,7 +33,7 @@ class Ppo(Settings):
     """Epsilon of PPO's clipping: a token whose ratio has left 1 ± clip_range is pushed no further away."""
     vf_coef: float = Field(ge=0, allow_inf_nan=False)
     """Weight of the value loss."""
-    shared_trunk: bool = True
+    shared_trunk: bool = True  # as runs were that began before this setting; ppo.yaml says false
     """Whether the value loss trains the adapter too; false: it trains the value head alone."""
     value_clip_range: float | None = Field(gt=0, le=1e9)
     """Values are clipped to this distance from their old ones in the value loss; null: not clipped."""

@@ -23,7 +23,7 @@ _PROBE: Final = "It's 3.14 %, no?\n\tNaïve CAFÉ \u6f22\u5b57 \U0001f600 unbeli
 
 
 def weights_fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256 over names, shapes and up to 1024 evenly spaced values of every weight: quick on any size."""
+    """SHA-256 over names, shapes and up to 2047 evenly spaced values of every weight: quick on any size."""
     digest = hashlib.sha256()
     for name, weight in sorted(weights, key=lambda pair: pair[0]):
         flat = weight.detach().flatten()

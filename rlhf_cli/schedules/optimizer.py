@@ -25,7 +25,8 @@ class AdamW(Settings):
     eps: float = Field(gt=0, allow_inf_nan=False)
     """Added to the denominator."""
     weight_decay: float = Field(ge=0, allow_inf_nan=False)
-    """Decoupled weight decay."""
+    """Decoupled weight decay of all trained weights. It draws an adapter towards no change of the model, but the
+    magnitudes of `model.lora.dora` towards 0."""
     max_grad_norm: float = Field(gt=0)
     """Gradients are scaled down to this norm; .inf (on the command line inf) switches clipping off."""
 

@@ -222,6 +222,6 @@ def test_without_a_baseline_a_past_mean_is_ignored() -> None:
 
 @pytest.mark.parametrize("algorithm", [Reinforce(kind="reinforce", baseline="mean"), grpo()], ids=["mean", "grpo"])
 def test_a_mean_that_holds_the_completion_makes_the_exact_kl_weigh_too_much(algorithm: Algorithm) -> None:
-    """What `refuses` is for: the reward's part shrinks by (B - 1) / B, the KL's loss does not."""
+    """The reward's part shrinks by (B - 1) / B, the KL's loss does not: so `why_unsound` refuses them."""
     assert algorithm.why_unsound("exact") is not None
     assert off_direction(expected_gradient(algorithm, 2, placement="exact")) > 0.01
