@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError, bad_run
-from rlhf_cli.runs.checkpoint import read_bound
+from rlhf_cli.runs.checkpoint import read_bound, step_of
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
 from rlhf_cli.runs.folder import CONFIG, RECORD, RESULT, WANDB_ID
 from rlhf_cli.runs.json_files import content_of, read_object, write_json
@@ -107,6 +107,20 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
             checkpoint,
             f"bring back {RECORD} as it was, or resume from another checkpoint of the run",
         )
+
+
+def read_steps_of(folder: Path, checkpoint: Path) -> int | None:
+    """The number of steps that the run was to have when it saved the checkpoint: a resume may have changed it.
+
+    It is the one with which config.json has the hash that the checkpoint names; None where more than it changed since.
+    """
+    content = content_of(folder / CONFIG)
+    steps: int = json.loads(content)["steps"]
+    bound = read_bound(checkpoint).get(CONFIG, _sha256(content))
+    before, key, after = content.partition(b'\n  "steps": ')
+    after = after.removeprefix(b"%d" % steps)
+    tries = (steps, *range(step_of(checkpoint), max(10 * steps, 10_000)))
+    return next((n for n in tries if _sha256(before + key + b"%d" % n + after) == bound), None)
 
 
 def bind(folder: Path, name: str) -> None:

@@ -55,6 +55,22 @@ def test_a_run_is_clean_and_the_page_says_what_was_checked(rlhf: Rlhf, out: Path
     assert "as the run wrote it; all files, and steps 3 to 3, 5 to 5 repeated" in run_page.html(read_run(out))
 
 
+def test_a_run_that_was_given_more_steps_is_clean(rlhf: Rlhf, out: Path) -> None:
+    """Its schedules went by another number of steps at first, and it was evaluated where it ended then."""
+    assert rlhf("train", "resume=out", "steps=10", "display=quiet").code == 0
+    outcome = rlhf("audit", "out", "--all")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("identical: ") == 10
+    assert "other settings" not in outcome.err
+
+
+def test_stretches_of_other_settings_than_the_number_of_steps_are_noted(rlhf: Rlhf, out: Path) -> None:
+    assert rlhf("train", "resume=out", "steps=9", "checkpoint.keep=98", "display=quiet").code == 0
+    outcome = rlhf("audit", "out", "--stretches", "9")
+    assert outcome.code == 5
+    assert "note: step-00000001 is of other settings than the present ones" in outcome.err
+
+
 def test_a_bit_of_the_weights_is_found_where_all_hashes_are_forged(
     rlhf: Rlhf, out: Path, tampering: ModuleType
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from rlhf_cli.commands.parts.ready import code_notices
 from rlhf_cli.config.compose import amend_for
@@ -16,15 +16,18 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
+from rlhf_cli.runs.binding import read_steps_of
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.resume import Origin, read_config
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.supervised.settings import SupervisedConfig
 from rlhf_cli.verbs import verb_of_run
 
 if TYPE_CHECKING:
     from rlhf_cli.verify.divergence import Divergence
     from rlhf_cli.verify.repeat import T, Verdict
+
+C = TypeVar("C", bound=TrainingConfig)
 
 Repeat: TypeAlias = "Callable[[Path | None, Path], Verdict]"
 """Repeats the steps from the older checkpoint (None: the settings alone) to the newer one."""
@@ -62,21 +65,27 @@ def repeating(
     if config.processes > 1 and config.threads is None:  # each of them had its part of the machine's
         config = config.model_copy(update={"threads": max(1, THREADS // config.processes)})
 
-    def repeat_by(resume: Callable[[Path, Origin | None], T], train: Callable[[T, int], None]) -> Repeat:
+    def repeat_by(config: C, resume: Callable[[C, Path, Origin | None], T], train: Callable[[T, int], None]) -> Repeat:
         def repeat_from(older: Path | None, newer: Path) -> Verdict:
             origin = Origin(folder, older, ()) if older else None
-            return repeat(folder, older, newer, watch, lambda scratch: resume(scratch, origin), train)
+            if (steps := read_steps_of(folder, newer)) is None:
+                watch.note(f"{newer.name} is of other settings than the present ones, by which its steps are repeated")
+            then = config if steps is None else config.model_copy(update={"steps": steps})
+            return repeat(folder, older, newer, watch, lambda scratch: resume(then, scratch, origin), train)
 
         return repeat_from
 
     if isinstance(config, SupervisedConfig):
-        own = config
-        yield repeat_by(lambda at, origin: assemble_supervised(own, rows, at, watch, signals, origin), train_supervised)
+        yield repeat_by(
+            config,
+            lambda then, at, origin: assemble_supervised(then, rows, at, watch, signals, origin),
+            train_supervised,
+        )
         return
     assert isinstance(config, RunConfig)
     plain = config.model_copy(update={"profile": False, "on_no_signal": "warn", "on_alarm": "warn"})
     with Scorer(config.reward, rows.columns, log=None) as scorer:
-        yield repeat_by(lambda at, origin: assemble(plain, rows, at, scorer, watch, signals, origin), train)
+        yield repeat_by(plain, lambda then, at, origin: assemble(then, rows, at, scorer, watch, signals, origin), train)
 
 
 def differs(divergence: Divergence, older: Path | None) -> UserError:

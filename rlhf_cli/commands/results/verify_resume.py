@@ -22,7 +22,7 @@ Exit code 0: identical. 5: not, and the first quantity that differs is named, in
 the order completions, scores, metrics, evaluation, weights, optimizer, state.
 It takes as long as these steps did. It holds on a machine of the same type with
 the same library versions, for a reward that gives the same text the same score,
-and not across a change of steps or evaluate.every between the two checkpoints.
+and not after a change of evaluate.every that no later checkpoint has.
 
   rlhf verify-resume outputs/2026-11-22/13-37-05
   rlhf audit RUN        other stretches of it, chosen at random, and all files"""
