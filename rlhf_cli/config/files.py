@@ -87,8 +87,8 @@ def find_setter(key: str, overrides: Sequence[str], choices: Mapping[str, Any]) 
     part, _, inside = name.removeprefix(f"{PARTS}.").partition(".")
     if name.startswith(f"{PARTS}.") and (one := added.get(f"{group}.{PARTS}.{part}")) is not None:
         return f"{_first_place(files_of_option(group, str(one.value())), inside)} ({unquote(str(one.input_line))})"
-    preset = typed.get(PRESET, f"{PRESET}={default_option(PRESET)}").partition("=")[2].strip("'")
-    for file in read_with_bases(preset_path(preset)) if group not in typed else ():
+    presets = [default_option(PRESET), *(each.value() for each in parsed if each.key_or_group == PRESET)]
+    for file in read_with_bases(preset_path(str(presets[-1]))) if group not in typed else ():
         if key in file.lines or (is_the_number and file.choices.get(group) == option):
             return _place(file.path, file.lines.get(key) or file.lines[group])
         parts = options_of_parts(file.parts[group][1]) if group in file.parts else {}

@@ -236,6 +236,8 @@ def _no_checkpoint(folder: Path, invalid: Sequence[tuple[Path, str]]) -> UserErr
 
 
 def _check_run(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise missing_folder(folder, str(folder))
     check_kinds(folder)
     if not has_run(folder):
         raise bad_run("no run here", folder, "name a run's folder, or one of its checkpoints")

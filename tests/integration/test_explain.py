@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,13 @@ def test_a_group_as_json(rlhf: Rlhf) -> None:
     rows = json.loads(rlhf("explain", "config=tiny", "evaluate", "--json").out)
     assert {row["key"] for row in rows} >= {"evaluate.every", "evaluate.prompts", "evaluate.samples"}
     assert rows[0].keys() == {"key", "value", "set_by", "rule", "meaning"}
+
+
+def test_the_place_in_a_file_whose_path_has_a_quote_is_found(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "it's mine").mkdir()
+    (tmp_path / "it's mine" / "my run.yaml").write_text("defaults: [tiny]\nsteps: 3\n")
+    lines = rlhf("explain", "config=it's mine/my run.yaml", "steps").out.splitlines()
+    assert lines[:2] == ["steps = 3", "  set by   it's mine/my run.yaml:2"]
 
 
 @pytest.mark.parametrize(

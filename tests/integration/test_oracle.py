@@ -71,7 +71,7 @@ def test_the_policy_of_a_run_at_other_betas(rlhf: Rlhf, finished: Path) -> None:
 def test_a_run_that_is_not_there_is_one_line(rlhf: Rlhf) -> None:
     outcome = rlhf("oracle", "missing")
     assert (outcome.code, outcome.out) == (5, "")
-    assert outcome.err.startswith("error: no run here (")
+    assert outcome.err.startswith("error: no such folder (")
 
 
 def test_a_run_of_supervised_training_has_no_beta(rlhf: Rlhf, finished: Path, tmp_path: Path) -> None:

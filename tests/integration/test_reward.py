@@ -83,6 +83,7 @@ def test_completions_of_the_reference(rlhf: Rlhf) -> None:
     ("argv", "code", "said"),
     [
         (("reward", "tset"), 2, "unknown verb 'reward tset'; fix: rlhf reward test ..."),
+        (("reward",), 2, "no verb 'reward' alone; fix: rlhf reward test ... or rlhf reward train ..."),
         (("reward", "test", "--completions", "no.jsonl"), 2, "no such file: no.jsonl"),
         (("reward", "test", "--prompts", "0"), 2, "must be at least 1 (got 0)"),
         (("reward", "test", "rewards=sentiment"), 2, "did you mean reward?"),

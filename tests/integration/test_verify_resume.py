@@ -307,7 +307,7 @@ def test_data_that_changed_or_is_gone_is_refused_as_a_resume_does(rlhf: Rlhf, tm
 def test_nowhere(rlhf: Rlhf) -> None:
     outcome = rlhf("verify-resume", "nowhere")
     assert (outcome.code, outcome.err.count("\n")) == (5, 1)
-    assert "no run here" in outcome.err
+    assert "no such folder" in outcome.err
 
 
 def test_ctrl_c_ends_it_without_a_trace(out: Path, tmp_path: Path) -> None:

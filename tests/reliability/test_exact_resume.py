@@ -298,7 +298,7 @@ def test_a_finished_run_is_left_as_it_is(form: str, rlhf: Rlhf, whole: Whole, co
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("nowhere", "no run here ({cwd}/nowhere)"),
+        ("nowhere", "no such folder ({cwd}/nowhere)"),
         ("empty", "no run here ({cwd}/empty)"),
         ("nowhere/checkpoints/step-00000004", "no checkpoint of step 4; there are: none ({cwd}/nowhere)"),
         ("latest", "no unfinished run ({cwd}/outputs)"),

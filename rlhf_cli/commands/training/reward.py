@@ -53,10 +53,10 @@ def main(argv: list[str]) -> int:
     """Train a reward model; or collect completions, examine the reward and print: results on stdout."""
     if argv[:1] == [TRAIN]:
         return run_verb(REWARD_TRAIN, argv[1:])
-    options = _parser().parse_intermixed_args(argv)
+    options = _parser().parse_intermixed_args(argv or [""])
     if options.verb != TEST:
         fix = f"rlhf reward {TEST} ... or rlhf reward {TRAIN} ..."
-        raise UserError(f"unknown verb 'reward {options.verb}'", fix=fix)
+        raise UserError(f"unknown verb 'reward {options.verb}'" if options.verb else "no verb 'reward' alone", fix=fix)
     if options.completions and (options.prompts or options.samples):
         what, fix = "a file has its own prompts and completions", "leave --prompts and --samples out"
         raise UserError(what, where="--completions", fix=fix)

@@ -109,7 +109,11 @@ class TestFind:
             f"step-00000002: state.json: sha256 mismatch ({run}); fix: start a new run"
         )
 
-    @pytest.mark.parametrize("name", ["none", "empty", "without a checkpoint"])
+    def test_a_folder_that_is_not_there_is_told_from_one_without_a_run(self, tmp_path: Path) -> None:
+        make_run(tmp_path / "my run", 2)
+        assert problem(tmp_path / "my rum") == f"no such folder ({tmp_path / 'my rum'}); fix: did you mean my run?"
+
+    @pytest.mark.parametrize("name", ["empty", "without a checkpoint"])
     def test_where_there_is_no_run_there_is_nothing_to_resume(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "empty").mkdir()
         make_run(tmp_path / "without a checkpoint")
