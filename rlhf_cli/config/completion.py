@@ -1,6 +1,7 @@
 """Answer the shell's TAB.
 
-It offers verbs; after one that composes settings hydra's groups, options and keys; after `config=` presets and files.
+It offers verbs; after one that composes settings hydra's groups, options and keys; after `config=` presets and files,
+and files after any key that names one.
 """
 
 import glob
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rlhf_cli.config.arguments import OPTIONS, rewrite
+from rlhf_cli.config.keys import holds_path
 from rlhf_cli.config.options import PRESET, options
 from rlhf_cli.config.session import show_completion
 from rlhf_cli.errors import UserError
@@ -38,13 +40,14 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
 
 def _complete_overrides(argv: Sequence[str], words: Sequence[str], current: str) -> None:
     """Answer behind a verb that composes settings; `words` are the complete ones behind it."""
+    key, equals, typed = current.partition("=")
     if current.startswith("-"):
         _offer(OPTIONS, current)
-    elif current.startswith(f"{PRESET}="):
-        typed = current.removeprefix(f"{PRESET}=")
+    elif equals and (key in (PRESET, "resume") or holds_path(key)):
         files = [f"{path}/" * Path(path).is_dir() or path for path in glob.glob(f"{glob.escape(typed)}*")]
-        choices = [*options(PRESET), *(f for f in files if f.endswith(("/", ".yaml", ".yml")))]
-        _offer([f"{PRESET}={choice}" for choice in choices], current)
+        if key == PRESET:
+            files = [*options(PRESET), *(file for file in files if file.endswith(("/", ".yaml", ".yml")))]
+        _offer([f"{key}={file}" for file in files], current)
     else:
         os.environ["COMP_LINE"] = " ".join(["rlhf", *_valid_overrides(words), current])
         show_completion(argv)

@@ -66,7 +66,8 @@ of audits.jsonl, and the run's page, say what was checked.
 The price follows from the number of stretches n: 44 of them give a chance of 99 % whatever n is, so a run with 880
 checkpoints is audited for a twentieth of its cost, one with 100 for 36 %, and one with 20 almost whole (18 of 20).
 Keep the checkpoints of a run that is to be audited: `checkpoint.every=1 checkpoint.keep=1000`. A fork is audited from
-its parent's checkpoint on. Seconds (timings.jsonl) cannot be repeated; they are covered by the hashes alone. What it
+its parent's checkpoint on, a stretch from before a resume with more steps by the schedules of then. Seconds
+(timings.jsonl) cannot be repeated; they are covered by the hashes alone. What it
 cannot say: that the settings, the data or the reward are good ones.
 
 `scripts/tampering` changed one thing of a finished run a hundred times (a digit, a text, a line, one bit of the weights

@@ -44,6 +44,9 @@ def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("rlhf train --mul", ["--multirun"]),
         ("rlhf train config=", [*sorted(["config=runs/", *(f"config={name}" for name in options("config"))])]),
         ("rlhf train config=runs/", ["config=runs/a.yaml"]),
+        ("rlhf train data=jsonl data.path=ru", ["data.path=runs/"]),
+        ("rlhf train resume=runs/", ["resume=runs/a.yaml", "resume=runs/b.txt"]),
+        ("rlhf train reward.function=runs/b", ["reward.function=runs/b.txt"]),
         ("rlhf train config=runs/a.yaml beta.", ["beta.end=", "beta.kind=", "beta.start="]),
     ],
 )
