@@ -32,6 +32,16 @@ def returns_to_go(rewards: Tensor) -> Tensor:
     return rewards.flip(-1).cumsum(-1).flip(-1)
 
 
+def equalise(values: Tensor, samples_per_prompt: int, counts: Tensor) -> Tensor:
+    """The values [B], made equal within a group whose values differ by rounding alone.
+
+    Less a mean that is close to them, they would differ by more of what is left. Only where `counts` [B] is True.
+    """
+    groups, mask = values.view(-1, samples_per_prompt), counts.view(-1, samples_per_prompt)
+    lowest = groups.masked_fill(~mask, math.inf).amin(1, keepdim=True)
+    return lowest.where(mask & are_alike(groups, mask), groups).reshape(-1)
+
+
 def leave_one_out(values: Tensor, samples_per_prompt: int, counts: Tensor) -> Tensor:
     """Mean of the *other* values in each value's group: [B] -> [B]; groups are neighbouring rows of size >= 2.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from rlhf_cli.algorithms.placement import Placement, penalty
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, WARN_BELOW, measure_mismatch
-from rlhf_cli.functional.returns import token_rewards
+from rlhf_cli.functional.returns import equalise, token_rewards
 from rlhf_cli.pipeline.run import Run, due, needs_reread, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.prompts.dynamic import choose
@@ -78,8 +78,10 @@ def penalise(
 
     `spread` is that of the scores before this step.
     """
-    scaled = spread.observe(scores[learnable].tolist()).normalise(scores) if config.reward.normalise else scores
-    return token_rewards(scaled, penalty(distance, config.kl), beta, rollout.completion_mask)
+    if config.reward.normalise:
+        seen = spread.observe(scores[learnable].tolist())
+        scores = seen.normalise(equalise(scores, rollout.batch.samples_per_prompt, learnable))
+    return token_rewards(scores, penalty(distance, config.kl), beta, rollout.completion_mask)
 
 
 def ask(run: Run, rollout: Rollout, seed: int, where: str) -> Scores:

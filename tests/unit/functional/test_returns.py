@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.functional.returns import (
     centre_by_group,
+    equalise,
     generalised_advantages,
     leave_one_out,
     returns_to_go,
@@ -110,6 +111,17 @@ def test_values_that_differ_by_rounding_are_equal(value: float, up: bool) -> Non
     assert not centred.any()
     assert not deviation.any()
     assert not whiten(values.view(1, -1), ALL[:3].view(1, -1)).any()
+
+
+def test_values_that_differ_by_rounding_are_made_equal_before_a_mean_is_subtracted() -> None:
+    """Of -8 less a mean of -8, that is 0 and 4.8e-7: leave-one-out saw two scores, and a spread of full size."""
+    least = float(torch.tensor(-8.0).nextafter(torch.tensor(0.0)))
+    values = torch.tensor([-8.0, least, least, -8.0, 1.0, 2.0, 3.0, 4.0])
+    counts = torch.tensor([True, True, True, False, True, False, False, False])
+    assert equalise(values, 4, counts).tolist() == [-8.0, -8.0, -8.0, -8.0, 1.0, 2.0, 3.0, 4.0]
+    assert equalise(values, 4, ~counts).tolist() == values.tolist()
+    assert equalise(values, 8, ALL[:8]).tolist() == values.tolist()
+    assert equalise(values, 1, counts).tolist() == values.tolist()
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1e-30), (1.0, 1.000001), (4e6, 4e6 + 1), (-1e-9, 1e-9)])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import Placement, penalty
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
@@ -229,6 +230,18 @@ class TestScore:
         assert_close(scored.returns, expected.float())
         assert scored.scores.tolist() == list(scores)
         assert run.state.spread.count == 2  # the step is not complete
+
+    def test_normalised_scores_that_differ_by_rounding_teach_nothing(self, policy: Policy, make_run: MakeRun) -> None:
+        """Near their mean they were 0 and 4.8e-7: not alike, so a step of full size was taken for the difference."""
+        run = make_run(
+            policy,
+            answer=lambda rollout: Scores((-8.0, -7.9999995, -8.0, -7.0), frozenset(), {}, 0, 0, None),
+            reward={"kind": "characters", "characters": "abc"} | SHAPING | {"normalise": True},
+        )
+        run.state = TrainState(spread=Spread().observe([-8.5, -7.5]))
+        learned = run.config.algorithm.advantages(scored_in(run, beta=0.0), RunningMean()).advantages[:, 0]
+        assert learned[:2].tolist() == [0.0, 0.0]
+        assert learned[2:].all()
 
     def test_values_are_read_where_the_algorithm_needs_them(self, make_run: MakeRun) -> None:
         policy = build(tiny(), value_head=True)
