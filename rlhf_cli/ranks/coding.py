@@ -62,7 +62,7 @@ def _encode(value: Any, tensors: list[bytes]) -> Any:
         return {"dict": {key: _encode(one, tensors) for key, one in value.items()}}
     if isinstance(value, Tensor):
         # a view without what it is a view of
-        content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        content = value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         tensors.append(content)
         return {"tensor": [str(value.dtype), [*value.shape], len(content)]}
     if isinstance(value, PromptRow):

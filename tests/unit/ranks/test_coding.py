@@ -21,6 +21,7 @@ def test_tensors_of_every_kind_arrive_bit_for_bit() -> None:
         "int": torch.arange(3),
         "empty": torch.zeros(2, 3, 0),
         "scalar": torch.tensor(2.5),
+        "weight": torch.nn.Parameter(torch.tensor([0.1, 0.2])),
         "rest": ("text", 3, None),
     }
     found = unpack(pack(sent), CPU)

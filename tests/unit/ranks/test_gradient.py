@@ -23,6 +23,7 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.dealing import deal
 from rlhf_cli.ranks.gradient import (
     Sums,
+    accumulate_gradient,
     add_gradients,
     check_gradients,
     differentiate,
@@ -32,6 +33,7 @@ from rlhf_cli.ranks.gradient import (
     sum_gradient,
     weigh_tokens,
 )
+from rlhf_cli.ranks.rollouts import split_advantages
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch
 from tests.unit.support import batch_of, build, move_adapter, rollout_of, scored_by, scored_of, tiny
 
@@ -83,6 +85,11 @@ def test_shards_and_units_have_the_gradient_of_the_whole(policy: Policy, kl: Pla
         for one, other in zip(whole, dealt, strict=True):
             assert_close(other, one, rtol=0, atol=1e-6 * max(1.0, largest))
         assert logged_dealt == pytest.approx(logged, abs=1e-5)
+    at_once = accumulate_gradient(
+        advantages, torch.tensor([*rows]), RLOO, TransformersEngine(policy),
+        kl=kl, max_new_tokens=7, microbatch_size=3, tick=nothing,
+    )  # fmt: skip
+    assert at_once == pytest.approx(logged, abs=1e-5)
 
 
 @pytest.mark.parametrize("kl", ["reward", "exact"])
@@ -156,11 +163,11 @@ def test_weights_without_a_gradient_are_named(missing: int, said: str) -> None:
 
 
 def of_logprobs(minibatch: Minibatch, forward: Forward) -> LossResult:
-    """A loss with a gradient and the value 0."""
-    return LossResult(0.0 * forward.logprobs.sum())
+    """A loss of 1/2 a microbatch, with a gradient of zeros."""
+    return LossResult(0.0 * forward.logprobs.sum() + 0.5)
 
 
-NO_LOSS: Any = SimpleNamespace(needs_value=False, loss=of_logprobs)
+FLAT: Any = SimpleNamespace(needs_value=False, loss=of_logprobs)
 
 
 @pytest.mark.parametrize("kl", ["reward", "exact", "loss_k2", "loss_k2_sequence"])
@@ -178,9 +185,10 @@ def test_the_kl_is_a_loss_of_its_own_where_it_is_none_of_the_reward(policy: Poli
         "loss_k2": (weights * apart**2).sum() / 2,
         "loss_k2_sequence": (torch.arange(1.0, 6.0) * (apart * mask)[rows].sum(1) ** 2).sum() / 2,
     }
-    found = sum_gradient(advantages, weights, rows, NO_LOSS, engine, kl=kl, microbatch_size=2, tick=nothing)
-    assert found.totals["loss"] == pytest.approx(0.3 * float(expected[kl]), rel=1e-3, abs=1e-6)
-    assert kl == "reward" or found.totals["loss"] > 1e-4
+    found = sum_gradient(advantages, weights, rows, FLAT, engine, kl=kl, microbatch_size=2, tick=nothing)
+    of_kl = found.totals["loss"] - 1.5  # three microbatches
+    assert of_kl == pytest.approx(0.3 * float(expected[kl]), rel=1e-3, abs=1e-6)
+    assert kl == "reward" or of_kl > 1e-3
 
 
 def test_the_gap_is_that_of_the_completion_that_is_furthest_off(policy: Policy) -> None:
@@ -193,7 +201,7 @@ def test_the_gap_is_that_of_the_completion_that_is_furthest_off(policy: Policy) 
     assert expected > 0.25
     scored = replace(advantages.scored, rollout=replace(rollout, logprobs=rollout.logprobs + off))
     found = sum_gradient(
-        replace(advantages, scored=scored), torch.zeros_like(off), torch.tensor([0, 1, 2, 3, 4]), NO_LOSS, engine,
+        replace(advantages, scored=scored), torch.zeros_like(off), torch.tensor([0, 1, 2, 3, 4]), FLAT, engine,
         kl="reward", microbatch_size=3, tick=lambda: ticks.append(1),
     )  # fmt: skip
     assert found.gap == pytest.approx(expected, abs=1e-3)
@@ -243,3 +251,11 @@ def test_a_token_has_the_weights_of_its_completion_and_of_its_prompt() -> None:
     off = replace(scored, log_weights=torch.tensor([0.0, -1.0, 0.0, 9.0]))  # the last one is cut at 2
     of_samples = plain * torch.tensor([1.0, 0.36787944, 0.0, 2.0]).unsqueeze(1)
     assert_close(weigh_tokens(off, rows, algorithm, 2), of_samples)
+
+
+def test_the_parts_of_an_update_travel_without_hidden_states() -> None:
+    rollout = rollout_of([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0]], samples=2)
+    advantages = Advantages(scored_of(rollout, [0.0] * 4), torch.zeros(4, 3))
+    for blocks, shapes in (([range(2)], [(4, 3, 0)]), ([range(1), range(1, 2)], [(2, 3, 0), (2, 2, 0)])):
+        parts = split_advantages(advantages, blocks)
+        assert [tuple(part.scored.rollout.hidden.shape) for part in parts] == shapes

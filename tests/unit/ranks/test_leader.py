@@ -259,9 +259,9 @@ class TestSignsOfLife:
             leader._look()
         assert caught.value.reason == "rank 1 ended"
 
-    @pytest.mark.parametrize("children", [Gone(), None])
-    def test_the_thread_ends_the_children_that_wait_for_a_lost_one(self, children: Gone | None) -> None:
-        waits: list[float] = []
+    @pytest.mark.parametrize("has_children", [True, False])
+    def test_the_thread_ends_the_children_that_wait_for_a_lost_one(self, has_children: bool) -> None:
+        waits, children = list[float](), Gone() if has_children else None
 
         def wait(seconds: float) -> bool:
             waits.append(seconds)

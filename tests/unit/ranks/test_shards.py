@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import pytest
 import torch
 from torch.testing import assert_close
 
+from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.ranks.shards import Shards
+from rlhf_cli.ranks.shards import Shards, sample_shard
 from rlhf_cli.ranks.team import Team
 from rlhf_cli.types import Rollout
 from tests.unit.support import batch_of
@@ -35,8 +38,9 @@ def sampled(policy: Policy, count: int) -> Rollout:
     return shards(policy, count).sample(batch_of(policy, TEXTS, SAMPLES), sampling, nothing)
 
 
-def test_shards_sample_the_same_completions(moved: Policy) -> None:
-    whole, dealt = sampled(moved, 1), sampled(moved, 3)
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_sample_the_same_completions(moved: Policy, count: int) -> None:
+    whole, dealt = sampled(moved, 1), sampled(moved, count)
     assert dealt.batch == whole.batch
     assert dealt.texts == whole.texts
     assert len(set(whole.lengths.tolist())) > 1
@@ -50,13 +54,14 @@ def test_shards_sample_the_same_completions(moved: Policy) -> None:
     assert torch.equal(dealt.kept.offsets, whole.kept.offsets)
 
 
-def test_shards_read_the_same_numbers(moved: Policy) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_read_the_same_numbers(moved: Policy, count: int) -> None:
     whole = sampled(moved, 1)
-    one, three = shards(moved, 1), shards(moved, 3)
-    (again, weights), (dealt, dealt_weights) = one.recompute(whole, 4, nothing), three.recompute(whole, 4, nothing)
+    one, more = shards(moved, 1), shards(moved, count)
+    (again, weights), (dealt, dealt_weights) = one.recompute(whole, 4, nothing), more.recompute(whole, 4, nothing)
     assert_close(dealt.logprobs, again.logprobs, rtol=0, atol=1e-4)
     assert_close(dealt_weights, weights, rtol=0, atol=1e-4)
-    far, dealt_far = (s.measure(again, 4, nothing, keep_hidden=True, slopes=True) for s in (one, three))
+    far, dealt_far = (s.measure(again, 4, nothing, keep_hidden=True, slopes=True) for s in (one, more))
     assert far.exact is not None
     assert dealt_far.exact is not None
     assert far.ref_hidden is not None
@@ -70,7 +75,7 @@ def test_shards_read_the_same_numbers(moved: Policy) -> None:
         assert_close(found, expected, rtol=0, atol=1e-4)
     assert len(far.slopes) == 2
     assert all(slopes.abs().max() > 1e-3 for slopes in far.slopes)
-    unmeasured = three.measure(again, 4, nothing, exact=False, slopes=True)
+    unmeasured = more.measure(again, 4, nothing, exact=False, slopes=True)
     assert unmeasured.exact is None
     assert unmeasured.slopes == ()
 
@@ -90,5 +95,54 @@ def test_a_process_counts_what_it_calculates_itself(moved_policies: Callable[[st
     assert units.updates(batch, 3, torch.tensor([1, 2, 6])) == 2
 
 
-def test_the_first_process_alone_has_an_action(moved: Policy) -> None:
+class Sent(Team):
+    """Answers nothing but the task and the parts that it was given."""
+
+    def map(self, policy: Any, engine: Any, task: Any, parts: Any, tick: Any) -> list[Any]:
+        raise Asked(task.__name__, dict(parts))
+
+
+class Asked(Exception):
+    """What was asked for."""
+
+
+def test_what_is_sent_to_a_process(moved: Policy) -> None:
+    sender = Shards(moved, TransformersEngine(moved), Sent(), 2)
+    batch, sampling = batch_of(moved, ("a", "b")), Sampling(3, 1.0)
+    rollout = shards(moved, 1).sample(batch, sampling, nothing)
+
+    def asked(call: Callable[[], object]) -> tuple[str, dict[int, list[Any]]]:
+        with pytest.raises(Asked) as caught:
+            call()
+        name, parts = caught.value.args
+        return name, {number: [*part[1:]] for number, part in parts.items()}
+
+    for call, expected in (
+        (lambda: sender.sample(batch, sampling, nothing), ("sample_shard", [sampling, False, None])),
+        (lambda: sender.sample(batch, sampling, nothing, reference=True), ("sample_shard", [sampling, True, None])),
+        (lambda: sender.sample(batch, sampling, nothing, remember=4), ("sample_shard", [sampling, False, 4])),
+        (lambda: sender.recompute(rollout, 5, nothing), ("recompute_shard", [5, False])),
+        (lambda: sender.measure(rollout, 5, nothing), ("measure_shard", [5, True, False, False])),
+        (lambda: sender.values(rollout, 5), ("value_shard", [5])),
+    ):
+        assert asked(call) == (expected[0], {0: expected[1], 1: expected[1]})
+    assert asked(lambda: sender.here(lambda: None)) == ("act", {0: []})  # the first process's own
     assert shards(moved, 3).here(lambda: "done") == "done"
+
+
+def test_the_native_engine_alone_remembers_a_pass(
+    moved_policies: Callable[[str], Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = moved_policies("llama")
+    asked: list[tuple[str, dict[str, Any]]] = []
+    for kind in (NativeEngine, TransformersEngine):
+        monkeypatch.setattr(kind, "sample", lambda self, *_, **named: asked.append((type(self).__name__, named)))
+    batch, sampling = batch_of(moved, ("a",)), Sampling(3, 1.0)
+    for engine in (NativeEngine(moved), TransformersEngine(moved)):
+        for remember in (None, 2):
+            sample_shard(moved, engine, batch, sampling, True, remember, tick=nothing)
+    other = {"reference": True}
+    assert asked == [
+        ("NativeEngine", other), ("NativeEngine", {"remember": 2}),
+        ("TransformersEngine", other), ("TransformersEngine", other),
+    ]  # fmt: skip
