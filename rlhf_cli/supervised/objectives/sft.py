@@ -62,7 +62,7 @@ class Sft(Objective):
         with torch.no_grad():
             reading, hidden = self._read(batch, examples, engine)
             hits = rowwise(
-                hidden, engine.head, lambda logits, rows, _: ((logits.argmax(-1) == tokens[rows]) * 1.0, None)
+                hidden, engine.head, lambda logits, rows, _: ((logits.argmax(-1) == tokens[rows]).float(), None)
             )
         return Reading(reading.losses, {**reading.columns, "hits": unpack(hits, keep).sum(1)})
 

@@ -61,6 +61,8 @@ def test_a_score_is_the_head_on_the_state_of_the_last_token(architecture: str) -
                     state = policy.causal.base_model(input_ids=ids).last_hidden_state[0, -1:]
                     assert float(reading.columns[side][place]) == pytest.approx(float(policy.values(state)), rel=1e-4)
         assert reading.losses.requires_grad
+        assert not any(column.requires_grad for column in reading.columns.values())
+        assert reading.columns["longer"].tolist() == [3, -2]
     chosen, rejected = reading.columns["chosen"], reading.columns["rejected"]
     expected = plain(chosen, rejected, torch.tensor([1.0, 0.25]), torch.tensor([0.0, 0.5]), 0.01)
     torch.testing.assert_close(reading.losses.detach(), expected)
@@ -74,6 +76,13 @@ def test_scores_that_follow_length_alone_are_found_out() -> None:
     assert figures["accuracy"] == pytest.approx(2 / 3)
     confident = [1 / (1 + math.exp(-d)) for d in (1.0, 2.0, 3.0)]  # each in a bin of its own
     assert figures["calibration_error"] == pytest.approx((1 - confident[0] + confident[1] + 1 - confident[2]) / 3)
+
+
+def test_scores_and_lengths_of_pairs_are_ranked_in_both_orders() -> None:
+    """Differences 1 and 2 with 2 and 1 more tokens, and minus both: ranks 3, 4, 2, 1 and 4, 3, 1, 2, so 1 - 24 / 60."""
+    columns = {"chosen": [1.0, 2.0], "rejected": [0.0, 0.0], "share": [1.0, 1.0], "loss": [0.0] * 2}
+    figures = BradleyTerry.model_validate(BRADLEY_TERRY).held_out_figures(columns | {"longer": [2.0, 1.0]})
+    assert figures["length_correlation"] == pytest.approx(0.6)
 
 
 def test_a_head_without_a_bias_has_one_tensor() -> None:

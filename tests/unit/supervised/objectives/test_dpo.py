@@ -62,6 +62,7 @@ def test_the_rewards_are_those_of_two_plain_forward_passes(moved: Policy) -> Non
     margin = reading.columns["chosen"] - reading.columns["rejected"]
     torch.testing.assert_close(reading.losses.detach(), dpo_loss(margin, torch.tensor([0.25, 1.0]), 0.0))
     assert reading.losses.requires_grad
+    assert not any(column.requires_grad for column in reading.columns.values())
 
 
 def test_before_any_update_every_pair_costs_log_2(tiny_policy: Policy) -> None:

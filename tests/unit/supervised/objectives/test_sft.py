@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -20,8 +21,14 @@ sft = Sft.model_validate(SFT)
 
 def test_the_loss_of_a_completion_is_what_a_plain_forward_pass_gives(moved: Policy) -> None:
     examples = [example_of(moved, "Say a.", "abc"), example_of(moved, "b", "x"), example_of(moved, "Hello", "yy z")]
+    likely = int(logits_of(moved, examples[2].prompt.tokens)[-1].argmax())
+    examples[2] = replace(examples[2], completions=((likely, *examples[2].completions[0][1:]),))
     batch = batch_of(moved, examples)
     reading = sft.judge(batch, torch.tensor([2, 0]), TransformersEngine(moved))
+    assert reading.columns["hits"][0] >= 1
+    learned = sft.read(batch, torch.tensor([2, 0]), TransformersEngine(moved))
+    assert (learned.losses.requires_grad, list(learned.columns)) == (True, ["tokens"])
+    torch.testing.assert_close(learned.losses.detach(), reading.losses)
     for loss, hits, example in zip(reading.losses, reading.columns["hits"], (examples[2], examples[0]), strict=True):
         completion, start = example.completions[0], len(example.prompt.tokens)
         logits = logits_of(moved, [*example.prompt.tokens, *completion])[start - 1 : -1]
@@ -43,7 +50,7 @@ def test_figures_weigh_every_token_alike() -> None:
     figures = sft.held_out_figures(columns)
     assert figures == {"loss": 7 / 4, "perplexity": math.exp(7 / 4), "accuracy": 1 / 4, "completion/length": 2.0}
     assert sft.figures(columns) == {"loss": 7 / 4, "completion/length": 2.0}
-    assert math.isfinite(sft.held_out_figures(columns | {"loss": [9e9, 0.0]})["perplexity"])
+    assert sft.held_out_figures(columns | {"loss": [9e9, 0.0]})["perplexity"] == math.exp(700)
     assert [fmean(values) for values in sft.values(columns).values()] == [7 / 4, 1 / 4]
 
 
