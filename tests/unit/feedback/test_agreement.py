@@ -34,3 +34,4 @@ def test_where_nobody_ever_differs_kappa_is_one_or_undefined() -> None:
 
 def test_agreement_below_chance_is_negative() -> None:
     assert cohen("ab", "ba") == pytest.approx(-1.0)
+    assert fleiss(["ab"]) == pytest.approx(-1.0)

@@ -172,7 +172,7 @@ def test_two_who_say_the_same_on_the_same_pairs_do_not_make_more_pairs() -> None
 
 def test_without_votes_nothing_is_known() -> None:
     found = win_rate({}, pairs_of(3))
-    assert (math.isnan(found.mean), found.low, found.high) == (True, 0.0, 1.0)
+    assert (math.isnan(found.mean), found.low, found.high, found.count) == (True, 0.0, 1.0, 0)
 
 
 def test_agreement_with_the_reward_by_hand() -> None:
@@ -248,6 +248,20 @@ def test_an_estimate_from_informative_votes_by_hand() -> None:
     # a share of one vote is drawn to 1/2 by four: (1 + 2) / 5
     assert (one.mean, one.variance) == pytest.approx((1.0, 0.6 * 0.4 * (1 - 1 / 3)))
     assert one.quantile == pytest.approx(1.959963985)
+
+
+def test_a_draw_beside_a_pair_that_is_skipped_later_by_hand() -> None:
+    """The random draw of three was one of two; the informative one of two had no other pair but the skipped one."""
+    pairs = with_ids(Row(f"{n}", "x", "y", (reward, 0.0)) for n, reward in enumerate([4.0, 0.5, -3.0]))
+    votes = zip((pairs[0], pairs[2], pairs[1]), ("b", "a", "skip"), (1 / 3, 0.3, 1.0), strict=True)
+    found = estimate(standing(*(vote(pair, what, chance=q) for pair, what, q in votes)), pairs)
+    assert found is not None
+    first, skipped, third = Prediction(pairs).of([pair.id for pair in pairs])
+    chance = 0.3 / (1 - informative([skipped, third])[0])
+    assert chance < 1
+    z = [(first + third + (0 - first) / 0.5) / 2, (0 + third + (1 - third) / chance) / 2]
+    assert found.mean == pytest.approx(0.2 * z[0] + 0.8 * z[1])
+    assert (found.count, found.size) == (2, 3)
 
 
 def test_votes_on_other_pairs_do_not_count() -> None:
