@@ -16,7 +16,8 @@ from rlhf_cli.errors import Stopped, UserError
 from rlhf_cli.ranks import leader as module
 from rlhf_cli.ranks.leader import BEAT_S, Leader
 from rlhf_cli.ranks.lockstep import GivenUp, Torn
-from rlhf_cli.ranks.messages import Answer, Failure, Order
+from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order
+from tests.unit.support import config_of
 
 
 class Clock:
@@ -294,3 +295,115 @@ def test_who_waits_looks_after_signals_and_the_others(monkeypatch: pytest.Monkey
     leader = leader_of(check=lambda: checked.append(1), looked=float("inf"))
     assert leader._wait(Late()) == "answer"
     assert len(checked) == 3
+
+
+class TestBeginning:
+    """The first process meets the others, and lets them load the model."""
+
+    @pytest.fixture
+    def joined(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+        """Every join of the group, and the threads that are begun; no process is there."""
+        seen: list[tuple[Any, ...]] = []
+
+        class Thread(threading.Thread):
+            def start(self) -> None:
+                seen.append(("thread", self.daemon))
+                super().start()
+
+        monkeypatch.setattr(
+            module, "_open_store", lambda size, children: SimpleNamespace(clone=lambda: Hearts(iter(())))
+        )
+        monkeypatch.setattr(module.wire, "join_group", lambda store, rank, size: seen.append((rank, size)))
+        monkeypatch.setattr(module.threading, "Thread", Thread)
+        monkeypatch.setattr(module, "Link", lambda rank: SimpleNamespace(rank=rank, orders=SimpleQueue()))
+        return seen
+
+    def test_it_is_rank_0_and_has_a_link_to_each_other(self, joined: list[tuple[Any, ...]]) -> None:
+        leader: Any = Leader(3, None, lambda: None)
+        assert joined == [("thread", True), (0, 3)]
+        assert [link.rank for link in leader._links] == [1, 2]
+        assert leader._silent == {1: (-1, 0), 2: (-1, 0)}
+        assert (leader.size, leader._number, leader._watching.daemon) == (3, 0, True)
+
+    def test_processes_that_do_not_find_each_other_end_the_run(
+        self, joined: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*given: object) -> None:
+            raise RuntimeError("timed out")
+
+        monkeypatch.setattr(module.wire, "join_group", fail)
+        with pytest.raises(Stopped) as caught:
+            Leader(2, None, lambda: None)
+        assert caught.value.reason == "the processes of the run do not find each other: timed out"
+
+    @pytest.mark.parametrize("shares", [False, True])
+    def test_each_loads_the_model_whole_or_its_part(
+        self, shares: bool, joined: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "Lockstep", lambda: "in step")
+        leader: Any = Leader(3, None, lambda: None)
+        config = config_of(shard_model=shares, processes=2, shards=2)
+        duties: Any = SimpleNamespace(load=lambda config, note, lockstep: lockstep)
+        assert leader.load(duties, config, 2, print) == ("in step" if shares else None)
+        sent = [link.orders.get_nowait() for link in leader._links]
+        assert sent == [Opening(config.model_dump(mode="json"), 2)] * 2
+        assert leader._watching.is_alive() == shares
+        leader._closed.set()
+        if shares:
+            leader._watching.join()
+
+    @pytest.mark.parametrize("error", [RuntimeError("Gloo: closed"), RuntimeError("too large"), KeyError("x")])
+    def test_a_process_that_is_gone_while_it_loads_is_named(
+        self, error: Exception, joined: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "Lockstep", lambda: "in step")
+        leader: Any = Leader(2, None, lambda: None)
+        leader._lost = "rank 1 ended"
+        leader._closed.set()
+
+        def fail(*given: object) -> None:
+            raise error
+
+        duties: Any = SimpleNamespace(load=fail)
+        with pytest.raises((Stopped, RuntimeError, KeyError)) as caught:
+            leader.load(duties, config_of(shard_model=True, processes=2, shards=2), 2, print)
+        assert getattr(caught.value, "reason", None) == ("rank 1 ended" if "Gloo" in str(error) else None)
+
+    def test_children_meet_at_the_port_that_is_held_for_them_and_others_where_torchrun_says(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[Any, ...]] = []
+
+        def meet(*given: Any, **named: Any) -> Any:
+            asked.append((*given, named))
+            return iter([("store", "rank", "size")])
+
+        monkeypatch.setattr(module, "rendezvous", meet)
+        monkeypatch.setattr(module, "TCPStore", meet)
+        children: Any = SimpleNamespace(port=99, socket=SimpleNamespace(detach=lambda: 7))
+        assert module._open_store(3, None) == "store"
+        module._open_store(3, children)
+        start = module.wire.START
+        assert asked == [
+            ("env://", 0, 3, {"timeout": start}),
+            ("127.0.0.1", 99, 3, True, start, {"wait_for_workers": False, "master_listen_fd": 7}),
+        ]
+
+
+@pytest.mark.parametrize("alive", [[False, False], [True, False], []])
+def test_the_others_have_two_seconds_in_all_to_end(alive: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, ended, done = list[float](), list[object](), list[int]()
+    monkeypatch.setattr(module.dist, "destroy_process_group", lambda: done.append(1))
+    links = [
+        SimpleNamespace(
+            orders=SimpleNamespace(put=ended.append),
+            thread=SimpleNamespace(join=waits.append, is_alive=lambda is_alive=is_alive: is_alive),
+        )
+        for is_alive in alive
+    ]
+    leader = leader_of(links=links, watching=SimpleNamespace(is_alive=lambda: True, join=waits.append))
+    leader.close()
+    assert leader._closed.is_set()
+    assert waits == [2.0, *[1.0] * len(alive)]
+    assert ended == [None] * len(alive)
+    assert done == ([1] if alive == [False, False] else [])
