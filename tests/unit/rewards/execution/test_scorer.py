@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards import Reward
 from rlhf_cli.rewards.execution.retrying import RetryingSource, ScoreRequest, SourceScores
-from rlhf_cli.rewards.execution.scorer import Scorer
+from rlhf_cli.rewards.execution.scorer import Scorer, Scores, join_scores
 from tests.unit.support import SHAPING, rollout_of
 
 TEXTS = ["a", "b", "", "d\n\x1b"]
@@ -107,3 +109,33 @@ def test_the_sources_own_scores_come_before_the_parts() -> None:
         scores = scorer.score(rollout, seed=0, tick=lambda: None, where="step 1")
         assert scores.values == (1.0, 1.5 if raw else 2.0, 0.0)
         assert list(scores.parts.items()) == [*raw.items(), ("a", (1.0, 0.0, 0.0)), ("c", (0.0, 1.0, 0.0))]
+
+
+def test_the_scores_of_several_rollouts_are_one() -> None:
+    """Of three prompts each: prompt 1 of the second rollout is prompt 4 of all."""
+    first = Scores((1.0, 2.0), frozenset({2}), {"a": (3.0, 4.0)}, failures=1, retries=2, first_failure=None)
+    second = Scores((5.0,), frozenset({0, 1}), {"a": (6.0,)}, failures=2, retries=1, first_failure="no answer")
+    third = Scores((7.0, 8.0), frozenset({1}), {"a": (9.0, 9.5)}, failures=1, retries=0, first_failure="another")
+    assert join_scores([first], 3) == first
+    assert join_scores([first, second, third], 3) == Scores(
+        (1.0, 2.0, 5.0, 7.0, 8.0), frozenset({2, 3, 4, 7}), {"a": (3.0, 4.0, 6.0, 9.0, 9.5)}, 4, 3, "no answer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("hashes", "expected"),
+    [
+        ([], None),
+        ([None], None),
+        (["a"], "a"),
+        ([None, "a"], "a"),
+        (["a", "b"], hashlib.sha256(b"a b").hexdigest()),
+        (["a", None, "b", "c"], hashlib.sha256(b"a b c").hexdigest()),
+    ],
+)
+def test_a_reward_of_one_function_has_its_hash_and_one_of_several_a_hash_of_theirs(
+    hashes: list[str | None], expected: str | None
+) -> None:
+    scorer: Any = scorer_of()
+    scorer._sources = {str(place): SimpleNamespace(sha256=own) for place, own in enumerate(hashes)}
+    assert scorer.sha256 == expected
