@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.processes import start
+from tests.score_server import ScoreServer, score_server
 from tests.support import QUICK, Outcome
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -115,6 +116,13 @@ def no_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture
+def server() -> Iterator[ScoreServer]:
+    """A server that scores, as long as a test lasts."""
+    with score_server() as listening:
+        yield listening
 
 
 @pytest.fixture

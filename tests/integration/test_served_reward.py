@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.score_server import ScoreServer, score_server, send
+from tests.score_server import ScoreServer, send
 from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 TOKEN = "tkn-5f0c9a"
-
-
-@pytest.fixture
-def server() -> Iterator[ScoreServer]:
-    with score_server() as listening:
-        yield listening
 
 
 def test_a_run_is_scored_by_the_server_and_its_token_stands_nowhere(

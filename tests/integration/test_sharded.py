@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Process, start
-from tests.support import QUICK, Outcome, contents, gone, lines
+from tests.processes import children, go_on_after_a_loss, start, start_on_two
+from tests.support import QUICK, Outcome, contents, gone
 
 Rlhf = Callable[..., Outcome]
 
@@ -27,6 +26,7 @@ DEALT = (
     "checkpoint.every=1",
     "threads=1",
 )
+LONG = ("train", *DEALT, "shard_model=true", "steps=500")
 SHARDED = (*DEALT, "shards=4", "processes=2", "shard_model=true")
 VARIANTS = {
     "ends at other tokens": ("model.stop=[a,b,c,d,e,f]", "max_new_tokens=12"),
@@ -36,24 +36,6 @@ VARIANTS = {
     "dora": ("model.lora.dora=true", "algorithm=grpo", "kl=loss_k2"),
     "bfloat16": ("dtype=bfloat16",),
 }
-ADAPTER = "adapter/adapter_model.safetensors"
-
-
-def others(pid: int) -> list[int]:
-    """The other processes of a run."""
-    shown = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return sorted(map(int, shown.stdout.split()))
-
-
-def start_and_wait(tmp_path: Path) -> tuple[Process, list[int]]:
-    """A sharded run of many steps that has completed one, and its other processes."""
-    process = start("train", *SHARDED, "steps=500", "run_dir=two", cwd=tmp_path)
-    until, metrics = time.monotonic() + 240, tmp_path / "two" / "metrics.jsonl"
-    while not (metrics.is_file() and len(lines(metrics)) > 1):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return process, others(process.pid)
 
 
 @pytest.mark.slow
@@ -91,22 +73,16 @@ def test_a_run_resumes_sharded_and_whole(rlhf: Rlhf, forked: Rlhf, tmp_path: Pat
 def test_a_lost_process_ends_the_run_and_it_goes_on(
     number: int, said: str, within_s: float, forked: Rlhf, tmp_path: Path
 ) -> None:
-    process, (other,) = start_and_wait(tmp_path)
+    process, other = start_on_two(*LONG, cwd=tmp_path)
     os.kill(other, number)
-    _, err = process.communicate(timeout=within_s)
-    assert process.returncode == 75, err
-    assert said in err
-    assert gone(other)
-    earliest = min((tmp_path / "two" / "checkpoints").glob("step-*"))
-    outcome = forked("train", f"resume={earliest}", "steps=3")
-    assert outcome.code == 0, outcome.err
-    assert forked("train", *SHARDED, "run_dir=one").code == 0
-    assert contents(tmp_path / "two")[ADAPTER] == contents(tmp_path / "one")[ADAPTER]
+    adapter = go_on_after_a_loss(process, other, said, "train", forked, tmp_path / "two", within_s)
+    assert forked("train", *SHARDED, "steps=4", "run_dir=one").code == 0
+    assert adapter == contents(tmp_path / "one")["adapter/adapter_model.safetensors"]
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_ends_all(tmp_path: Path) -> None:
-    process, (other,) = start_and_wait(tmp_path)
+    process, other = start_on_two(*LONG, cwd=tmp_path)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75, err
@@ -159,7 +135,7 @@ LlamaMLP.forward = forward
     _, err = process.communicate(timeout=240)
     assert process.returncode == 75, err
     assert f"rank {rank} ran out of memory in a pass of the sharded model" in err
-    assert others(process.pid) == []
+    assert children(process.pid) == []
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +25,7 @@ from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.runs.checkpoint import find_newest
 from rlhf_cli.types import PromptRow
-from tests.score_server import ScoreServer, score_server
+from tests.score_server import ScoreServer
 from tests.support import Outcome, lines
 from tests.unit.rewards.execution.support import ask, refused
 from tests.unit.rewards.support import made
@@ -87,13 +87,6 @@ FAULTS = {
     "hang": (37, "time.sleep(99)", "did not answer within "),
 }
 """The last kills the process."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScoreServer]:
-    """A server that scores, as long as these tests last."""
-    with score_server() as listening:
-        yield listening
 
 
 @pytest.fixture

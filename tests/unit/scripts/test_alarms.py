@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.health.rules import RULES
+from tests.scripts import load_beside
 
-SCRIPTS = Path(__file__).parents[3] / "scripts" / "benchmark"
-
-
-@pytest.fixture(scope="module")
-def alarms() -> ModuleType:
-    """The script, which is in no package."""
-    if str(SCRIPTS) not in sys.path:
-        sys.path.append(str(SCRIPTS))
-    return importlib.import_module("alarms")
+alarms = load_beside("benchmark/alarms.py")
 
 
-def test_every_fault_fits_rules_and_every_rule_has_a_fault(alarms: ModuleType) -> None:
+def test_every_fault_fits_rules_and_every_rule_has_a_fault() -> None:
     assert {rule for fault in alarms.FAULTS for rule in fault.fits} == {*RULES}
     assert len({fault.name for fault in alarms.FAULTS}) == len(alarms.FAULTS) == 20
 
 
-def test_a_broken_run_is_a_healthy_one_with_its_fault(alarms: ModuleType, tmp_path: Path) -> None:
+def test_a_broken_run_is_a_healthy_one_with_its_fault(tmp_path: Path) -> None:
     alarms.write_files(tmp_path)
     healthy = alarms.draw(0)
     config = compose_config(healthy)

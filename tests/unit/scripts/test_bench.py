@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -18,16 +17,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rlhf_cli.models import libraries
 from rlhf_cli.models.libraries import AMD, PATIENT, SPINS
+from tests.scripts import SCRIPTS, load_beside
 from tests.unit.support import build, tiny
 
-SCRIPTS = Path(__file__).parents[3] / "scripts" / "benchmark"
+BENCHMARK = SCRIPTS / "benchmark"
 
 
 def script(name: str) -> ModuleType:
-    """A module of scripts/, which is no package."""
-    if str(SCRIPTS) not in sys.path:
-        sys.path.append(str(SCRIPTS))
-    return importlib.import_module(name)
+    return load_beside(f"benchmark/{name}.py")
 
 
 bench, bench_lines, bench_tables, flops = map(script, ("bench", "bench_lines", "bench_tables", "flops"))
@@ -313,7 +310,7 @@ print("the end")
 
 
 def test_a_worker_answers_until_it_ends(capfd: pytest.CaptureFixture[str]) -> None:
-    command = [sys.executable, "-c", WORKER.format(scripts=str(SCRIPTS))]
+    command = [sys.executable, "-c", WORKER.format(scripts=str(BENCHMARK))]
     with bench_lines.Worker("it", command) as worker:
         assert [worker.ask(number=number) for number in (1, 2)] == [{"twice": 2}, {"twice": 4}]
     assert capfd.readouterr() == ("", "noise\nthe end\n")  # it was let to its end
@@ -327,7 +324,7 @@ def test_a_worker_answers_until_it_ends(capfd: pytest.CaptureFixture[str]) -> No
 def test_the_environment_of_a_worker_is_ours_and_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "1")
     program = "import os, bench_lines; bench_lines.Parent().answer(dict(os.environ))"
-    environment = {"MORE": "2", "PYTHONPATH": str(SCRIPTS)}
+    environment = {"MORE": "2", "PYTHONPATH": str(BENCHMARK)}
     with bench_lines.Worker("it", [sys.executable, "-c", program], environment) as worker:
         answer = worker.ask()
     assert (answer["OURS"], answer["MORE"]) == ("1", "2")
@@ -378,4 +375,4 @@ def test_the_peers_packages_that_we_pin_have_our_versions() -> None:
         texts = file.read_text(encoding="utf-8").splitlines()
         return {text.split("==")[0] for text in texts if "==" in text and not text.startswith("#")}
 
-    assert not pinned(SCRIPTS / "peer.txt") & pinned(SCRIPTS.parent / "constraints.txt")
+    assert not pinned(BENCHMARK / "peer.txt") & pinned(SCRIPTS / "constraints.txt")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -16,19 +13,12 @@ from rlhf_cli.algorithms import rloo
 from rlhf_cli.types import Rollout
 from rlhf_cli.verify import expected
 from rlhf_cli.verify.exact import objectives
+from tests.scripts import load_beside
 
-SCRIPTS = Path(__file__).parents[3] / "scripts" / "proofs"
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-def script(name: str) -> ModuleType:
-    """A module of scripts/, which is no package."""
-    if str(SCRIPTS) not in sys.path:
-        sys.path.append(str(SCRIPTS))
-    return importlib.import_module(name)
-
-
-claims, claims_problem = map(script, ("claims", "claims_problem"))
+claims, claims_problem = load_beside("proofs/claims.py"), load_beside("proofs/claims_problem.py")
 
 LONG = {"clip higher", "exact gradient", "token mean"}
 """Those that take seconds."""

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from itertools import product
 from math import prod
-from pathlib import Path
 from statistics import fmean
-from types import ModuleType
 
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parents[3] / "scripts" / "benchmark"
+from tests.scripts import load_beside
 
-
-@pytest.fixture(scope="module")
-def headroom() -> ModuleType:
-    """The script, which is in no package."""
-    if str(SCRIPTS) not in sys.path:
-        sys.path.append(str(SCRIPTS))
-    return importlib.import_module("headroom")
+headroom = load_beside("benchmark/headroom.py")
 
 
 @pytest.mark.parametrize("samples", [2, 3])
-def test_moments_are_those_of_every_group(samples: int, headroom: ModuleType) -> None:
+def test_moments_are_those_of_every_group(samples: int) -> None:
     logits, returns = torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     chances = logits.softmax(0)
     mean, square = torch.zeros(4, dtype=torch.float64), 0.0
@@ -41,7 +31,7 @@ def test_moments_are_those_of_every_group(samples: int, headroom: ModuleType) ->
     assert float(found[1]) == pytest.approx(square - float(mean.square().sum()))
 
 
-def test_no_chances_have_less_noise_than_the_roots_of_the_variances(headroom: ModuleType) -> None:
+def test_no_chances_have_less_noise_than_the_roots_of_the_variances() -> None:
     noise = headroom.Noise.at(headroom.Task.of(0), torch.zeros(8, 16, dtype=torch.float64))
     roots = (noise.variances.sqrt() + 1e-9).tolist()
     best = [(1 / 64, root / sum(roots)) for root in roots]
@@ -49,7 +39,7 @@ def test_no_chances_have_less_noise_than_the_roots_of_the_variances(headroom: Mo
     assert noise.least() < 0.5 * noise.within([(1 / 64, 1 / 64)] * 64)
 
 
-def test_uniform_draws_have_no_noise_between_prompts_in_an_epoch(headroom: ModuleType) -> None:
+def test_uniform_draws_have_no_noise_between_prompts_in_an_epoch() -> None:
     noise = headroom.Noise.at(headroom.Task.of(0), torch.zeros(8, 16, dtype=torch.float64))
     alike = [(1 / 64, 1 / 64)] * 64
     assert noise.between(alike, 64) < 1e-20
@@ -58,7 +48,7 @@ def test_uniform_draws_have_no_noise_between_prompts_in_an_epoch(headroom: Modul
     assert 0 < noise.between(alike, 8) < one
 
 
-def test_sixty_percent_of_the_completions_have_the_noise_of_all(headroom: ModuleType) -> None:
+def test_sixty_percent_of_the_completions_have_the_noise_of_all() -> None:
     """The figure of docs/data.md, where half of the groups have no variance."""
     found = [one for seed in range(3) for one in headroom.noise_shares(seed, 8, 0.2, 100, [40, 80])]
     assert fmean(one["within"] + one["between"] for one in found) < 0.6

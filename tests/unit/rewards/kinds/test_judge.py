@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.kinds.judge import read_score
-from tests.score_server import ScoreServer, score_server, send
+from tests.score_server import ScoreServer, send
 from tests.unit.rewards.support import made, refusal, score_function
-
-
-@pytest.fixture
-def server() -> Iterator[ScoreServer]:
-    with score_server() as listening:
-        yield listening
 
 
 @pytest.mark.parametrize(
