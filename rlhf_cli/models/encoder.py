@@ -101,11 +101,7 @@ class Encoder:
 
     def _prompt(self, row: PromptRow, text: str, tokens: list[int]) -> Prompt:
         if not tokens:
-            raise bad_data(
-                "the tokenizer makes no token of the prompt",
-                row.where,
-                _KNOWN,
-            )
+            raise bad_data("the tokenizer makes no token of the prompt", row.where, _KNOWN)
         bos = self.tokenizer.bos_token_id
         if tokens[:2] == [bos, bos] and text.startswith(self.tokenizer.bos_token):
             tokens = tokens[1:]  # one from the text, one from the tokenizer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from rlhf_cli.models.chat import TemplateError, render, render_whole
+from rlhf_cli.models.chat import TemplateError, find_openings, is_rendered, render, render_whole
 from rlhf_cli.models.encoder import longest_text
 from rlhf_cli.models.files import check_files
 from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
@@ -16,6 +16,7 @@ from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.loading import load_weights
 from rlhf_cli.models.location import reward_model_path
 from rlhf_cli.models.memory import choose_device, room_for_model
+from rlhf_cli.models.specials import special_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -143,6 +144,7 @@ class Watch:
         self._is_chat = choose_reads(reads, tokenizer) == "chat"
         self._whole = make_encoder(reads, tokenizer, UNCUT)
         self._tokenizer, self._limit = tokenizer, limit
+        self._openings = find_openings(tokenizer) if self._is_chat else ()
         self._shapes = set[tuple[bool, tuple[str, ...]]]()
         self._notes = dict[str, None]()
 
@@ -152,6 +154,8 @@ class Watch:
             self._notes[f"the reward model reads {self._limit} tokens, and longer texts lose their beginning"] = None
         if not self._is_chat:
             return
+        if isinstance(prompt, str) and is_rendered(prompt, self._openings, tuple(special_ids(self._tokenizer))):
+            self._notes["the reward model reads prompts that are rendered already as the user's text"] = None
         turns, tools = chat_of(prompt, completion), tools or None
         if (shape := (tools is not None, tuple(turn["role"] for turn in turns))) not in self._shapes:
             self._shapes.add(shape)

@@ -175,6 +175,17 @@ def test_what_it_does_not_read_is_said_once(
         assert score.notes() == notes
 
 
+def test_a_prompt_that_is_rendered_already_is_said_to_be_rendered_again(saved: Callable[..., Path]) -> None:
+    score: Any = score_function(made("model", path=str(saved(template=CHAT)), device="cpu"))
+    score(prompts=["Hi <user>", [{"role": "user", "content": "<user>Hi"}]], completions=["Yes", "No"])
+    assert score.notes() == []
+    score(prompts=["<user>Hi", " <user>Ho"], completions=["Yes", "No"])
+    assert score.notes() == ["the reward model reads prompts that are rendered already as the user's text"]
+    score = score_function(made("model", path=str(saved(template=CHAT)), device="cpu", reads="text"))
+    score(prompts=["<user>Hi"], completions=["Yes"])
+    assert score.notes() == []
+
+
 def test_the_template_gets_the_tools_of_the_row(saved: Callable[..., Path]) -> None:
     """As the policy's template does; one that leaves them out is named."""
     tools = [{"type": "function", "function": {"name": "add"}}]
