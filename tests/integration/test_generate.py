@@ -22,10 +22,11 @@ def test_prompts_come_from_the_command_line_or_from_stdin(
 ) -> None:
     given = rlhf("generate", str(finished), "Name a tool.", "What is snow?")
     assert given.code == 0, given.err
-    monkeypatch.setattr(sys, "stdin", io.StringIO("Name a tool.\n\nWhat is snow?\n"))
-    piped = rlhf("generate", str(finished))
-    assert piped.out == given.out
-    assert piped.out
+    for typed in ("Name a tool.\n\nWhat is snow?\n", "\ufeffName a tool.\r\n\r\nWhat is snow?\r\n"):  # of Windows
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode()), newline="\n"))
+        piped = rlhf("generate", str(finished))
+        assert piped.out == given.out
+        assert piped.out
 
 
 @pytest.mark.parametrize("order", [("Name a tool.", "--reference"), ("--reference", "Name a tool.")])

@@ -115,12 +115,12 @@ def note_template(config: TrainingConfig) -> None:
 
 
 def lines_of_stdin(verb: str) -> Iterator[str]:
-    """Yield the lines of stdin as they come; raises UserError where one is not UTF-8."""
+    """Yield the lines of stdin as they come, of any system; raises UserError where one is not UTF-8."""
     if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale
-        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
     try:
         for line in sys.stdin:
-            yield line.rstrip("\n")
+            yield line.rstrip("\r\n")
     except UnicodeError as error:
         raise not_text(verb) from error
 
