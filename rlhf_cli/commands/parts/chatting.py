@@ -49,7 +49,8 @@ def parse_command(line: str) -> tuple[str, str] | None:
     name, _, argument = line[1:].partition(" ")
     argument = argument.strip()
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        begun = [command for command in COMMANDS if name and command.startswith(name)]
+        near = begun or difflib.get_close_matches(name, COMMANDS, n=1)
         fix = f"/{near[0]}" if near else "/help lists the commands; // begins a turn with a slash"
         raise UserError(f"no command /{name}", fix=fix)
     takes, _ = COMMANDS[name]

@@ -39,6 +39,7 @@ def test_a_line_is_a_command_or_a_turn(line: str, command: tuple[str, str] | Non
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("/temp 1", "no command /temp; fix: /temperature"),  # and not /system, which is as near
         ("/temprature 1", "no command /temprature; fix: /temperature"),
         ("/", "no command /; fix: /help lists the commands; // begins a turn with a slash"),
         ("/save", "/save takes FILE; fix: /save FILE"),
