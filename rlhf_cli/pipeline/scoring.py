@@ -80,7 +80,9 @@ def penalise(
     """
     if config.reward.normalise:
         seen = spread.observe(scores[learnable].tolist())
-        scores = seen.normalise(equalise(scores, rollout.batch.samples_per_prompt, learnable))
+        for size in (rollout.batch.samples_per_prompt, len(scores)):  # REINFORCE compares all of a batch
+            scores = equalise(scores, size, learnable)
+        scores = seen.normalise(scores)
     return token_rewards(scores, penalty(distance, config.kl), beta, rollout.completion_mask)
 
 

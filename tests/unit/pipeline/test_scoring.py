@@ -243,6 +243,16 @@ class TestScore:
         assert learned[:2].tolist() == [0.0, 0.0]
         assert learned[2:].all()
 
+    def test_nor_does_a_batch_of_them_where_all_of_it_is_compared(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(
+            policy,
+            answer=lambda rollout: Scores((-8.0, -8.0, -7.9999995, -7.9999995), frozenset(), {}, 0, 0, None),
+            reward={"kind": "characters", "characters": "abc"} | SHAPING | {"normalise": True},
+            algorithm={"kind": "reinforce", "baseline": "mean"},
+        )
+        run.state = TrainState(spread=Spread().observe([-8.5, -7.5]))
+        assert not run.config.algorithm.advantages(scored_in(run, beta=0.0), RunningMean()).advantages.any()
+
     def test_values_are_read_where_the_algorithm_needs_them(self, make_run: MakeRun) -> None:
         policy = build(tiny(), value_head=True)
         assert scored_in(make_run(policy)).values is None
