@@ -144,7 +144,7 @@ class Watch:
         self._is_chat = choose_reads(reads, tokenizer) == "chat"
         self._whole = make_encoder(reads, tokenizer, UNCUT)
         self._tokenizer, self._limit = tokenizer, limit
-        self._openings = find_openings(tokenizer) if self._is_chat else ()
+        self._markers = (find_openings(tokenizer) if self._is_chat else ()), tuple(special_ids(tokenizer))
         self._shapes = set[tuple[bool, tuple[str, ...]]]()
         self._notes = dict[str, None]()
 
@@ -154,7 +154,7 @@ class Watch:
             self._notes[f"the reward model reads {self._limit} tokens, and longer texts lose their beginning"] = None
         if not self._is_chat:
             return
-        if isinstance(prompt, str) and is_rendered(prompt, self._openings, tuple(special_ids(self._tokenizer))):
+        if isinstance(prompt, str) and is_rendered(prompt, *self._markers):
             self._notes["the reward model reads prompts that are rendered already as the user's text"] = None
         turns, tools = chat_of(prompt, completion), tools or None
         if (shape := (tools is not None, tuple(turn["role"] for turn in turns))) not in self._shapes:
