@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import EXIT_REWARD, EXIT_USAGE, UserError
-from rlhf_cli.rewards.execution.retrying import RetryingSource, SourceScores
+from rlhf_cli.rewards.execution import retrying
+from rlhf_cli.rewards.execution.messages import CallFailed
+from rlhf_cli.rewards.execution.retrying import RetryingSource, ScoreRequest, SourceScores
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.rewards.kinds.python import Python
 from rlhf_cli.types import Message, PromptRow
@@ -79,6 +81,12 @@ def test_arguments_and_columns_that_do_not_meet_are_said(opened: Opened) -> None
         "reward does not get the column prompts of the data: the name is taken"
     ]
     assert not opened(SEEN.format("prompts, completions, completion_ids=None, **rest")).notes
+
+
+def test_a_column_with_the_name_of_an_argument_does_not_take_its_place(opened: Opened, tmp_path: Path) -> None:
+    ask(opened(SEEN.format("prompts, completions"), columns=["prompts", "completions"]))
+    expected = {"completions": TEXTS, "prompts": ["prompt 1"] * 2 + ["prompt 2"] * 2}
+    assert json.loads((tmp_path / "reward.log").read_text()) == expected
 
 
 def test_a_chat_is_given_as_messages(opened: Opened, tmp_path: Path) -> None:
@@ -152,6 +160,69 @@ def test_it_does_not_cost_the_others(opened: Opened, line: str) -> None:
     found = ask(opened(ON_CCC.format(line), on_error="mask", retries=0))
     assert found.scores == [1.0, 2.0, None, 4.0]
     assert (list(found.failures), found.retries) == ([2], 0)
+
+
+class TestCalls:
+    """The calls that failures cost, in this process."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """The texts of each call; one with a `c` fails, and `wide` or `final` ones in their own way."""
+        made: list[list[str]] = []
+
+        def once(source: RetryingSource, request: ScoreRequest, rows: slice) -> list[float]:
+            made.append([*request.completions[rows]])
+            text = "".join(made[-1])
+            if "c" in text:
+                raise CallFailed("failed")
+            if "wide" in text:
+                raise CallFailed("is away", is_batch_wide=True, retry_after_s=0.5)
+            if "final" in text:
+                raise CallFailed("is gone", is_batch_wide=True, retry_after_s=None)
+            return [1.0] * len(made[-1])
+
+        monkeypatch.setattr(RetryingSource, "_score_once", once)
+        return made
+
+    @staticmethod
+    def source(**settings: Any) -> RetryingSource:
+        return RetryingSource(python_of("r.py:f", on_error="mask", **settings), "reward", (), None)
+
+    def test_of_two_the_one_at_fault_is_found(self, calls: list[list[str]]) -> None:
+        found = ask(self.source(retries=0), ["a", "c"])
+        assert calls == [["a", "c"], ["a"], ["c"]]
+        assert (found.scores, found.retries) == ([1.0, None], 0)
+        assert found.failures == {1: "r.py:f failed for the completion 'c' (p.jsonl:1)"}
+
+    def test_one_alone_is_at_fault_itself(self, calls: list[list[str]]) -> None:
+        found = ask(self.source(retries=2), ["c"])
+        assert calls == [["c"]] * 3
+        assert (found.scores, found.retries) == ([None], 2)
+        assert found.failures == {0: "r.py:f failed for the completion 'c' (p.jsonl:1)"}
+
+    def test_a_batch_that_has_no_answer_is_asked_again_after_its_time(
+        self, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slept, ticks, now = list[float](), list[int](), [1000.0]
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            now[0] += seconds
+
+        monkeypatch.setattr(retrying.time, "sleep", sleep)
+        monkeypatch.setattr(retrying.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(retrying, "POLL_S", 0.2)
+        found = ask(self.source(retries=1), ["wide", "a"], tick=lambda: ticks.append(1))
+        assert calls == [["wide", "a"]] * 2
+        assert (found.scores, found.retries) == ([None, None], 1)
+        assert found.failures == dict.fromkeys((0, 1), "r.py:f is away")
+        assert slept == pytest.approx([0.2, 0.2, 0.1])
+        assert len(ticks) == 3
+
+    def test_what_another_try_would_not_help_is_not_tried_again(self, calls: list[list[str]]) -> None:
+        found = ask(self.source(retries=3), ["final", "a"])
+        assert calls == [["final", "a"]]
+        assert (found.scores, found.retries) == ([None, None], 0)
 
 
 @pytest.mark.parametrize("line", ["raise OSError", "os._exit(1)", "time.sleep(99)"])
