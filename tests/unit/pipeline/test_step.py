@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -18,7 +19,7 @@ from rlhf_cli.pipeline.run import Run, Unfinished
 from rlhf_cli.pipeline.saving import SaveFailed
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, TrainState, copy_tensors
-from rlhf_cli.pipeline.step import begin, complete, skip, undo
+from rlhf_cli.pipeline.step import begin, complete, report, skip, undo
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.runs.disk import Disk
 from rlhf_cli.runs.no_signal import NoSignal, read_no_signal
@@ -149,6 +150,15 @@ class TestState:
         complete(run, advantages_of(), {"loss": 1.0}, None)
         assert run.state.sampler_gap == 0.5
 
+    @pytest.mark.parametrize(("before", "after"), [(None, 5), (7, 9)])
+    def test_the_rollouts_of_a_dynamic_step_are_counted(
+        self, before: int | None, after: int, make_run: MakeRun
+    ) -> None:
+        run = make_run(build(tiny()), prompts="dynamic", max_rollouts=3)
+        run.state, run.unfinished.rollouts = TrainState(step=3, rollouts=before), 2  # None: one a step so far
+        complete(run, None, {"skipped": 1.0}, None)
+        assert run.state.rollouts == after
+
     def test_a_halved_microbatch_is_remembered(self, run: Run) -> None:
         run.work.microbatch_size = 1
         complete(run, advantages_of(), LEARNED, None)
@@ -194,6 +204,7 @@ class TestLogs:
         assert lines(run, "metrics") == [{"step": 1, "skipped": 1.0, "reward/failures": 4.0}]
         assert lines(run, "samples") == []
         assert "tokens_per_s" not in lines(run, "timings")[0]  # not 0: its tokens were not counted
+        assert notes_of(run) == []
 
     def test_samples_and_evaluation(self, run: Run) -> None:
         complete(run, advantages_of(), LEARNED, evaluation(1, 0.5))
@@ -216,6 +227,38 @@ class TestLogs:
         assert run.unfinished.before is not None
 
 
+class TestDisplay:
+    """What a display is told of a step."""
+
+    def test_the_step_with_its_first_completion(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[tuple[Any, ...]] = []
+        monkeypatch.setattr(Recorder, "step", lambda self, *given: told.append(given))
+        complete(run, advantages_of(), LEARNED, None)
+        complete(run, None, {"skipped": 1.0}, None)
+        assert [(step, sample) for step, _, _, sample in told] == [(1, ("prompt 0", "text 0")), (2, ("", ""))]
+        assert [{"step": step, **metrics} for step, metrics, _, _ in told] == lines(run, "metrics")
+        for (_, _, timings, _), line in zip(told, lines(run, "timings"), strict=True):
+            assert timings.items() <= line.items()
+
+    def test_pairs_that_wait_for_people(self, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+        evaluate = {"every": 1, "prompts": 2, "samples": 1, "human": 2}
+        run, told, asked = make_run(build(tiny()), evaluate=evaluate), list[Any](), list[Any]()
+        answers = iter([{}, {"human/waiting": 3.0}, {}, {"human/waiting": 0.0}])
+
+        def observe(step: int, found: Evaluation | None) -> dict[str, float]:
+            asked.append((step, found and found.step))
+            return next(answers)
+
+        queue: Any = SimpleNamespace(observe=observe, sync=lambda: None, command="rlhf label")
+        run.queue = queue
+        monkeypatch.setattr(Recorder, "pairs_wait", lambda self, count, command: told.append((count, command)))
+        for step in range(1, 5):
+            complete(run, advantages_of(), LEARNED, evaluation(step, 0.5))
+        assert told == [(3, "rlhf label"), (0, "rlhf label")]
+        assert asked == [(1, None), (2, 2), (3, None), (4, 4)]
+        assert [line.get("human/waiting") for line in lines(run, "metrics")] == [None, 3.0, None, 0.0]
+
+
 class TestTruncatedNote:
     """The note about truncated completions in the first step."""
 
@@ -228,6 +271,12 @@ class TestTruncatedNote:
         run = make_run(build(tiny()), reward=reward)
         complete(run, advantages_of(), LEARNED, None)
         assert run.work.reporter.notes == [f"50% of the completions were cut at max_new_tokens=8, and {fate}"]
+
+    @pytest.mark.parametrize(("share", "count"), [(0.3, 0), (0.31, 1)])
+    def test_beyond_three_of_ten(self, share: float, count: int, run: Run) -> None:
+        run.state = TrainState(step=1)
+        report(run, {"completion/truncated": share}, {}, None)
+        assert len(notes_of(run)) == count
 
     def test_not_in_later_steps_nor_for_a_few(self, run: Run) -> None:
         few = advantages_of()
@@ -325,6 +374,12 @@ class TestSkip:
         run.state = TrainState(step=2, skipped=skipped)
         skip(run, Skip(NOT_FINITE, "a fix", EXIT_NONFINITE, batch=advantages_of()))
         assert saved(run) == expected
+        assert (run.folder / "skipped" / "step-00000003").is_dir()
+
+    def test_a_full_disk_does_not_end_a_run_that_skips(self, run: Run) -> None:
+        run.saver.disk = RefusingDisk()
+        skip(run, Skip("reason", "a fix", EXIT_REWARD))
+        assert "cannot be written" in notes_of(run)[0]
 
     @pytest.mark.parametrize("exit_code", [EXIT_NONFINITE, EXIT_REWARD])
     def test_too_many_in_a_row_end_the_run(self, exit_code: int, run: Run) -> None:
@@ -442,9 +497,22 @@ class TestBegin:
         begin(run)
         assert saved(run) == [0]
         assert run.work.reporter.phases == ["checkpoint", "evaluation"]
+        assert run.work.reporter.ticks[0] == 0
         assert [line["step"] for line in lines(run, "metrics")] == [0]
         assert (run.state.step, run.state.best.step) == (0, 0)
         assert [line["step"] for line in lines(run, "evaluations")] == [0]
+
+    def test_display_and_alarms_are_told_of_step_0(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        told, watched = list[Any](), list[Any]()
+        monkeypatch.setattr(Recorder, "evaluated", lambda self, step, metrics: told.append({"step": step, **metrics}))
+        monkeypatch.setattr(type(run.alarms), "observe", lambda self, row, found: watched.append((row, found.step)))
+        begin(run)
+        assert told == lines(run, "metrics")
+        assert watched == [({"step": 0}, 0)]
+        (timings,) = lines(run, "timings")
+        assert (timings["step"], "tokens_per_s" in timings) == (0, False)
+        assert run.seconds == timings["time/step_s"]
+        assert run.unfinished == Unfinished()
 
     def test_a_run_that_is_never_evaluated_is_only_saved(self, make_run: MakeRun) -> None:
         run = make_run(build(tiny()), evaluate={"every": 0, "prompts": 2, "samples": 1})
