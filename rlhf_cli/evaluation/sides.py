@@ -51,7 +51,8 @@ class Sides:
     left_out: int
     """Prompts that the reward has no score for, on one side at least."""
     win_rate: Share
-    """The share of completions of a with a higher reward than one of b for the same prompt; equal ones count half."""
+    """The share of completions of a with a higher reward than one of b for the same prompt; equal ones count half,
+    and so do equal texts, which a reward model may score a rounding apart."""
     measures: Sequence[Measure]
 
 
@@ -79,7 +80,7 @@ def compare_sides(a: Side, b: Side, prompts: int, beta: float | None) -> Sides:
         prompts=len(both),
         samples=samples,
         left_out=prompts - len(both),
-        win_rate=wilson(fmean(_wins(a[n].rewards, b[n].rewards) for n in both), len(both)),
+        win_rate=wilson(fmean(_wins(a[n], b[n]) for n in both), len(both)),
         measures=measures,
     )
 
@@ -101,11 +102,15 @@ def _measure(one: Answered, beta: float | None, is_binary: bool) -> dict[str, fl
     }
 
 
-def _wins(a: Sequence[float], b: Sequence[float]) -> float:
-    """The share of the pairs of completions that a wins.
+def _wins(a: Answered, b: Answered) -> float:
+    """The share of the pairs of completions that a wins; of two that are the same text neither does, whatever a score.
 
     Samples of the same number share a random stream, so they are no pair, unless there are no others.
     """
-    places = product(range(len(a)), range(len(b)))
-    pairs = [(a[i], b[j]) for i, j in places if i != j or len(a) == 1]
-    return fmean((1 + (x > y) - (x < y)) / 2 for x, y in pairs)
+    places = product(range(len(a.texts)), range(len(b.texts)))
+    pairs = [(i, j) for i, j in places if i != j or len(a.texts) == 1]
+    return fmean(0.5 if a.texts[i] == b.texts[j] else _beats(a.rewards[i], b.rewards[j]) for i, j in pairs)
+
+
+def _beats(x: float, y: float) -> float:
+    return (1 + (x > y) - (x < y)) / 2

@@ -31,7 +31,8 @@ def answered(rewards: Sequence[float], kl: float = 0.0, texts: Sequence[str] = (
 
 def test_every_measure_is_paired_by_prompt() -> None:
     a = {0: answered([1.0, 3.0], kl=2.0), 1: answered([0.5, 2.0], kl=4.0), 3: answered([9.0, 9.0])}
-    b = {1: answered([1.0, 0.0]), 0: answered([0.0, 0.0]), 2: answered([9.0, 9.0])}
+    others = ["z y", "z y"]
+    b = {1: answered([1.0, 0.0], texts=others), 0: answered([0.0, 0.0], texts=others), 2: answered([9.0, 9.0])}
     found = compare_sides(a, b, 4, beta=0.1)
     assert (found.prompts, found.samples, found.left_out) == (2, 2, 2)
     by_name = {measure.name: measure for measure in found.measures}
@@ -55,6 +56,17 @@ def test_without_beta_there_is_no_objective_and_a_single_completion_is_its_own_p
     found = compare_sides(a, b, 2, beta=None)
     assert found.measures[0].name == "reward"
     assert found.win_rate.mean == 0.5
+
+
+def test_a_text_neither_wins_nor_loses_against_itself() -> None:
+    """A reward model reads it in other batches, and rounds in another way."""
+    a = {n: answered([1.0, 1.0 + 1e-6, 3.0], texts=["same", "same", "mine"]) for n in range(2)}
+    b = {n: answered([1.0 - 1e-6, 1.0, 2.0], texts=["same", "same", "theirs"]) for n in range(2)}
+    # six pairs: same and same twice, same loses to theirs twice, mine wins twice
+    assert compare_sides(a, b, 2, beta=None).win_rate.mean == pytest.approx(0.5)
+    b = {n: answered([1.0, 1.0, 0.5], texts=["other", "same", "theirs"]) for n in range(2)}
+    # same against same is a tie; the other five are won
+    assert compare_sides(a, b, 2, beta=None).win_rate.mean == pytest.approx(5.5 / 6)
 
 
 def test_attempts_come_with_rewards_of_0_and_1_alone() -> None:
