@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from rlhf_cli.models.memory import DTYPES
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PROBE: Final = "It's 3.14 %, no?\n\tNaïve CAFÉ \u6f22\u5b57 \U0001f600 unbelievably  {x_1: [-7]}"
 """A text that takes a tokenizer's normaliser, splits and merges."""
@@ -32,25 +32,37 @@ def weights_fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()
 
 
-def are_weights_of(record: Mapping[str, Any], weights: Mapping[str, Tensor]) -> bool:
-    """Whether the frozen weights are those that a run began with; `record` is its run.json.
+def rounded(
+    model: PreTrainedModel, weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """The model's weights in this dtype, but for those that the library keeps in float32, as some routers of experts.
+
+    The names may be those of the model with an adapter around it.
+    """
+    kept = model._keep_in_fp32_modules_strict or ()
+    for name, weight in weights:
+        plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        yield name, weight if any(part in plain for part in kept) else weight.to(dtype)
+
+
+def are_weights_of(record: Mapping[str, Any], model: PreTrainedModel, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the model's frozen weights are those that a run began with; `record` is its run.json.
 
     They are rounded to the run's dtype first. True too where that cannot be told: the record has no hash, or the
     weights are in a coarser dtype.
     """
-    model = record.get("model")
-    known, dtype = model.get("sha256_sampled") if isinstance(model, dict) else None, record.get("dtype")
-    as_then = DTYPES.get(str(dtype))
+    noted, as_then = record.get("model"), DTYPES.get(str(record.get("dtype")))
+    known = noted.get("sha256_sampled") if isinstance(noted, dict) else None
     if known is None or as_then is None or any(w.dtype not in (torch.float32, as_then) for w in weights.values()):
         return True
-    return bool(known == weights_fingerprint((name, weight.to(as_then)) for name, weight in weights.items()))
+    return bool(known == weights_fingerprint(rounded(model, weights.items(), as_then)))
 
 
 def is_trained_on(adapter: Path, model: PeftModel) -> bool:
     """Whether an adapter's folder is not that of a run which trained it on other weights; `model` has such adapters."""
     runs = (read_json(place / "run.json") for place in (adapter.parent, adapter.parent.parent))
     frozen = {name: weight for name, weight in model.named_parameters() if "lora_" not in name}
-    return are_weights_of(next(filter(None, runs), {}), frozen)
+    return are_weights_of(next(filter(None, runs), {}), model.get_base_model(), frozen)
 
 
 def text_fingerprint(tokenizer: PreTrainedTokenizerBase, ends: Collection[int], *, use_chat_template: bool) -> str:

@@ -23,7 +23,7 @@ from rlhf_cli.models.files import (
     find_config,
     refuse_broken_file,
 )
-from rlhf_cli.models.fingerprint import is_trained_on
+from rlhf_cli.models.fingerprint import is_trained_on, rounded
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, adapter_notes, adapter_path, local_path
@@ -250,13 +250,12 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
 
 
 def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Give the weights this dtype, but for those that the library keeps in float32, as some routers of experts.
+    """Give the weights this dtype, but for those that `rounded` leaves.
 
     The buffers stay as they are: the angles of rotary positions are float32.
     """
-    for name, parameter in model.named_parameters():
-        if not any(part in name for part in model._keep_in_fp32_modules_strict or ()):
-            parameter.data = parameter.data.to(dtype)
+    for parameter, (_, weight) in zip(model.parameters(), rounded(model, model.named_parameters(), dtype), strict=True):
+        parameter.data = weight.data
 
 
 @torch.no_grad()
@@ -268,8 +267,9 @@ def _logits(model: torch.nn.Module) -> torch.Tensor:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Silence warnings of PEFT that no user could mend: about an attribute, and about the ranks of experts."""
+    """Silence warnings of PEFT that no user need mend: about an attribute, the ranks of experts, and shared weights."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys", category=RuntimeWarning)
         yield

@@ -110,7 +110,7 @@ def write_end(folder: Path, device: torch.device, held_out: Sequence[str]) -> No
 def note_model(folder: Path, policy: Policy, note: Callable[[str], None]) -> None:
     """Note where the model is another one than the run in `folder` was trained on: its adapter fits only that one."""
     path = policy.causal.name_or_path
-    if not are_weights_of(read_record(folder), policy.frozen()):
+    if not are_weights_of(read_record(folder), policy.causal, policy.frozen()):
         note(f"the weights of {path} changed since {folder.name} began: its adapter was trained on others")
     if read_hash(folder, "model", "sha256_text") not in (None, policy.text_fingerprint):
         note(f"the tokenizer, chat template or end tokens of {path} changed since {folder.name} began")

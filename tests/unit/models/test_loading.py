@@ -26,7 +26,7 @@ from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.encoder import load_encoder
 from rlhf_cli.models.exports.merging import write_merged
-from rlhf_cli.models.fingerprint import weights_fingerprint
+from rlhf_cli.models.fingerprint import are_weights_of, weights_fingerprint
 from rlhf_cli.models.location import EMBEDDED
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import Message, PromptRow
@@ -385,6 +385,13 @@ def test_what_the_library_keeps_in_float32_stays_so(tmp_path: Path) -> None:
     merged = load_file(tmp_path / "model.safetensors")
     assert merged[router].dtype == torch.float32
     assert merged["model.norm.weight"].dtype == torch.bfloat16
+    record = {"dtype": "bfloat16", "model": {"sha256_sampled": policy.fingerprint}}
+    exact = build(settings)  # as merge and model.adapter= load it: the run's routers were not rounded
+    assert are_weights_of(record, exact.causal, exact.frozen())
+    (tmp_path / "run" / "adapter").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    save_adapter(policy, tmp_path / "run" / "adapter")
+    assert build(pretrained(tmp_path / "base", adapter=str(tmp_path / "run"))).notes == ()
 
 
 def test_a_value_heads_width_is_that_of_the_states(tmp_path: Path) -> None:
