@@ -55,7 +55,11 @@ def merge(policy: Policy, *, adapter: bool = True) -> tuple[Any, float]:
         merged: Any = type(policy.causal)(copy.deepcopy(policy.causal.config)).eval()
     # refuses a name that is missing, unknown, or of another shape
     merged.load_state_dict(merge_weights(policy.causal, adapter=adapter), assign=True)
-    merged.tie_weights()
+    tied = bool(merged.all_tied_weights_keys)
+    # as a file is read: weights that are equal become one, and not those that adapters of their own have made differ
+    merged.tie_weights(missing_keys=set(), recompute_mapping=False)
+    if tied and not merged.all_tied_weights_keys:  # for readers that believe the config
+        merged.config.tie_word_embeddings = False
     with nullcontext() if adapter else policy.reference():
         return merged, _compare(policy, merged)
 

@@ -16,7 +16,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.models.exports.merging import merge, write_merged
 from rlhf_cli.models.policy import Policy
 from tests.unit.engine.families import family
-from tests.unit.support import build, move_adapter, tiny
+from tests.unit.support import build, lora, move_adapter, tiny
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
 
@@ -84,6 +84,35 @@ def test_the_adapters_of_experts_are_merged(name: str, fields: dict[str, Any], a
     assert difference < 1e-5
     with nullcontext() if adapter else policy.reference():
         assert_close(logits(merged), logits(policy.causal), rtol=0, atol=1e-4)
+
+
+SHARED: Final = {
+    "num_hidden_layers": 3, "layers_block_type": ["hybrid", "mamba", "hybrid"], "num_mem_blocks": 1,
+    "n_mamba_heads": 4, "mamba_d_state": 4, "mamba_headdim": 8, "mamba_ngroups": 1, "chunk_size": 8,
+}  # fmt: skip
+"""Fields of a Zamba 2 whose two blocks of attention share their weights."""
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "fields", "stays"),
+    [("Zamba2", "q_proj", SHARED, True), ("Llama", "lm_head", {"tie_word_embeddings": True}, False)],
+)
+def test_layers_that_share_weights_and_not_their_adapter_part(
+    name: str, target: str, fields: dict[str, Any], stays: bool, tmp_path: Path
+) -> None:
+    """The first has other weights that stay shared; the second's output layer shared them with the embeddings."""
+    policy = family(name, scale=3.0, adapter=lora(target_modules=[target]), **fields)
+    assert policy.causal.config.tie_word_embeddings
+    move_adapter(policy)
+    before = logits(policy.causal)
+    with policy.reference():
+        assert not torch.allclose(before, logits(policy.causal), atol=1e-3)
+    assert write_merged(policy, tmp_path, torch.float32) < 1e-5
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert merged.config.tie_word_embeddings is stays
+    assert_close(logits(merged), before, rtol=0, atol=1e-5 * float(before.abs().max()))
+    one, other = (merged.get_output_embeddings().weight, merged.get_input_embeddings().weight)
+    assert (one is other) is stays
 
 
 def test_the_weights_are_rounded_only_after_the_merge(tmp_path: Path) -> None:
