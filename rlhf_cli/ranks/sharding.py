@@ -4,13 +4,15 @@ The layers are gathered one after the other for each pass, and freed behind it. 
 whole in every process: their gradients go the way of all runs.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -79,8 +81,10 @@ def shard(
     """Keep this process's part of the base model's weights, on `device`, and free the rest.
 
     The layers' weights are gathered for a pass and freed behind it. Embeddings and output layer stay until the end of a
-    shard's work, as its log-probabilities need them. Raises UserError for a model without layers to shard.
+    shard's work, as its log-probabilities need them. Raises UserError for a model without layers to shard, and as
+    `refuse_unread` does.
     """
+    refuse_unread(policy)
     layers, adapter, causal = blocks(policy), policy.parameters(), policy.causal
     if not layers:
         raise UserError(
@@ -101,3 +105,28 @@ def shard(
     engine.forward = lockstep.bind(causal.read_states, engine.read_one, root.reset_iter_state)
     return_freed_memory()
     return replace(policy, whole_fingerprint=fingerprint), engine
+
+
+def refuse_unread(policy: Policy) -> None:
+    """Raise UserError for an adapter of layers that no text goes through, as those of images: it has no gradient.
+
+    In a run with a whole model it stays as it began; here nothing would tell it from one whose gradient was lost.
+    """
+    causal, decoder = policy.causal, policy.causal.get_decoder()
+    read = {id(weight) for part in (decoder, causal.get_output_embeddings()) for weight in part.parameters()}
+    unread = [name for name, weight in policy.parameters().items() if "lora_" in name and id(weight) not in read]
+    if unread:
+        everywhere, inside = Counter(_linear_layers(causal)), Counter(_linear_layers(decoder))
+        fitting = ",".join(sorted(name for name, count in inside.items() if everywhere[name] == count))
+        raise UserError(
+            f"{len(unread)} trained weights are of layers that no text goes through, as {unread[0]}",
+            where="model.lora.target_modules",
+            fix=f"name others: model.lora.target_modules=[{fitting}]; or take shard_model=false",
+        )
+
+
+def _linear_layers(model: nn.Module) -> Iterator[str]:
+    """The last part of each linear layer's name; an adapter's own layers are none."""
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear) and "lora_" not in name:
+            yield name.removesuffix(".base_layer").rpartition(".")[2]

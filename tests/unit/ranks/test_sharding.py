@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.distributed as dist
+import transformers
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.testing import assert_close
@@ -14,11 +15,13 @@ from torch.testing import assert_close
 from rlhf_cli.engine.transformers import TransformersEngine, blocks
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.models.building import add_adapter
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.tiny import byte_tokenizer
 from rlhf_cli.ranks.gradient import check_gradients
 from rlhf_cli.ranks.lockstep import Lockstep, Torn
-from rlhf_cli.ranks.sharding import shard
-from tests.unit.support import batch_of, build, move_adapter, tiny
+from rlhf_cli.ranks.sharding import refuse_unread, shard
+from tests.unit.support import batch_of, build, lora, move_adapter, tiny
 
 TEXTS = ("Hello there", "a", "What is rain?")
 CPU = torch.device("cpu")
@@ -86,6 +89,25 @@ def test_the_base_is_sharded_and_the_adapter_is_whole() -> None:
     assert set(policy.frozen()) == set(before.frozen())
     assert policy.fingerprint == before.fingerprint
     assert policy.adapter_files() == before.adapter_files()
+
+
+def test_an_adapter_of_layers_that_no_text_goes_through_is_refused_with_the_layers_to_name() -> None:
+    """Gemma 3 reads images too, by layers of attention with the same names."""
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    text = size | {"vocab_size": 257, "num_key_value_heads": 2, "head_dim": 4, "max_position_embeddings": 64}
+    config = transformers.Gemma3Config(text_config=text, vision_config=size | {"image_size": 8, "patch_size": 4})
+    for targets, refused in ((["q_proj", "o_proj"], True), (["o_proj", "down_proj"], False)):
+        model = transformers.Gemma3ForConditionalGeneration(config).eval()
+        adapter = add_adapter(model, lora(target_modules=targets), 1)
+        policy = Policy(adapter, byte_tokenizer(), False, (256,), 256, 64)
+        if not refused:
+            refuse_unread(policy)
+            continue
+        with pytest.raises(UserError, match=r"^2 trained weights are of layers that no text goes through, ") as caught:
+            refuse_unread(policy)
+        others = "model.lora.target_modules=[down_proj,gate_proj,o_proj,up_proj]"
+        assert caught.value.where == "model.lora.target_modules"
+        assert caught.value.fix == f"name others: {others}; or take shard_model=false"
 
 
 def test_a_weight_without_a_gradient_is_named() -> None:
