@@ -155,7 +155,7 @@ def test_a_file(label: Callable[..., Outcome], tmp_path: Path) -> None:
         (["."], 5, "no run here"),
         ([".", "x.jsonl"], 5, "no run here"),
         (["a", "b", "c"], 2, "give one run, two runs or one file of pairs"),
-        (["x.jsonl", "--rater", ""], 2, "a rater's name"),
+        (["x.jsonl", "--rater", ""], 2, "argument --rater: must not be empty"),
         (["x.jsonl", "--choose", "best"], 2, "invalid choice"),
         (["x.jsonl", "--seed", "-1"], 2, "must be 0 or more"),
         (["x.jsonl", "--web", "--port", "65536"], 2, "argument --port: must be 0 to 65535 (got 65536)"),

@@ -20,6 +20,12 @@ class Parser(argparse.ArgumentParser):
             options["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(description=description, epilog=epilog, **options)
 
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """Add an argument; unless it has a type of its own, an empty text is refused: a path would mean this folder."""
+        if not {"type", "action", "choices"} & options.keys():
+            options["type"] = _not_empty
+        return super().add_argument(*names, **options)
+
     def add_overrides(self, about: str = "as for rlhf train: preset, YAML, settings") -> None:
         """Add the overrides of a config, as `rlhf train` takes them."""
         # with a default, since argparse names it among what is missing otherwise
@@ -31,6 +37,12 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(unknown, [option for option in self._option_string_actions if len(option) > 2])
         fix = f"did you mean {near[0]}?" if unknown.startswith("--") and near else f"{self.prog} --help"
         raise UserError(message, where=self.prog, fix=fix)
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def at_least(least: int, most: float = math.inf) -> Callable[[str], int]:

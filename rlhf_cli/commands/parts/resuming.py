@@ -25,8 +25,13 @@ R = TypeVar("R", Result, SupervisedResult)
 
 
 def resume_target(argv: Sequence[str]) -> str | None:
-    """The run that a command line resumes, by `resume=`; None where it begins one, or finds out itself (auto)."""
+    """The run that a command line resumes, by `resume=`; None where it begins one, or finds out itself (auto).
+
+    Raises UserError where it names none.
+    """
     targets = [_unquoted(argument.removeprefix("resume=")) for argument in argv if argument.startswith("resume=")]
+    if "" in targets:
+        raise UserError("no run is named", where="resume", fix="give a run's folder or latest, or leave resume out")
     return targets[-1] if targets and targets[-1] not in ("auto", "null") else None
 
 

@@ -21,7 +21,9 @@ def main(argv: list[str]) -> None:
     parser = Parser(prog="rlhf chat", description=ABOUT, epilog=f"commands:\n{describe_commands()}")
     parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
     parser.add_argument("--reference", action="store_true", help="let the reference answer too, above the policy")
-    parser.add_argument("--system", metavar="TEXT", help="the system prompt (default: data.system of the run)")
+    parser.add_argument(
+        "--system", type=str, metavar="TEXT", help="the system prompt (default: data.system of the run)"
+    )
     add_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a turn, at its end")
     options = parser.parse_args(argv)

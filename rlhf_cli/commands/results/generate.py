@@ -84,9 +84,8 @@ def _prompts(words: Sequence[str]) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(prog="rlhf generate", description="Let a trained policy answer prompts.")
     parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
-    parser.add_argument(
-        "prompts", metavar="PROMPT", nargs="*", default=[], help="prompts; without any, one a line from stdin"
-    )
+    prompts = "prompts; without any, one a line from stdin"
+    parser.add_argument("prompts", metavar="PROMPT", nargs="*", type=str, default=[], help=prompts)
     parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")
     parser.add_argument("--samples", type=at_least(1), default=1, metavar="N", help="sampled answers to each prompt")
     parser.add_argument(

@@ -186,6 +186,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--reward-model",
+        type=str,
         default="",
         metavar="'KEY=VALUE ...'",
         help="settings of rlhf reward train, in one word: 'steps=100 optimizer.lr=1e-4'",

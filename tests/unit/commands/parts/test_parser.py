@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from rlhf_cli.commands.parts.parser import at_least, temperature
+from rlhf_cli.commands.parts.parser import Parser, at_least, temperature
+from rlhf_cli.errors import UserError
 
 
 @pytest.mark.parametrize("text", ["0", "0.001", "1", "2.5"])
@@ -32,3 +33,19 @@ def test_a_whole_number_of_thousands_of_digits_is_refused_in_a_short_line() -> N
     with pytest.raises(argparse.ArgumentTypeError, match=r"^must be at least 1 \(got 5,000 characters\)$"):
         at_least(1)("9" * 5000)
     assert at_least(1)("9" * 18) == 10**18 - 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"), [([""], "RUN"), (["a", "b", ""], "RUN"), (["a", "--output", ""], "--output")]
+)  # fmt: skip
+def test_an_empty_path_is_refused_by_name(argv: list[str], name: str) -> None:
+    """It would mean the working directory: `rlhf merge "$RUN" OUT` of a variable that is not set."""
+    parser = Parser(prog="rlhf report")
+    parser.add_argument("runs", metavar="RUN", nargs="+")
+    parser.add_argument("--output", metavar="FILE")
+    parser.add_argument("--system", type=str, default="")
+    parser.add_argument("--json", action="store_true")
+    with pytest.raises(UserError) as caught:
+        parser.parse_args(argv)
+    assert caught.value.line() == f"argument {name}: must not be empty (rlhf report); fix: rlhf report --help"
+    assert parser.parse_args(["a", "--system", ""]).system == ""
