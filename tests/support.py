@@ -47,8 +47,8 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The repeatable files of a run."""
-    return {name: (folder / name).read_bytes() for name in REPEATABLE}
+    """The repeatable files that a run has: without evaluations, for one, it has none of them."""
+    return {name: (folder / name).read_bytes() for name in REPEATABLE if (folder / name).exists()}
 
 
 def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:

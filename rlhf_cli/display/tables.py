@@ -82,7 +82,7 @@ def _print_files(folder: Path, console: Console) -> None:
     rows = Table.grid(padding=(0, 2))
     for name, what in FILES.items():
         path = folder / name
-        if path.is_dir() or (path.is_file() and path.stat().st_size):  # a run without completions has an empty file
+        if path.is_dir() or (path.is_file() and path.stat().st_size):  # an earlier version's may be empty
             rows.add_row("", name, what)
     console.print(rows, soft_wrap=True)
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -33,23 +34,24 @@ class Mark:
 
 
 class JsonlLog:
-    """One jsonl file, without a buffer; numbers that are not finite become null.
+    """One jsonl file, made by its first line, without a buffer; numbers that are not finite become null.
 
     Lines end at "\\n" alone: a completion may hold other line separators.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        # a buffer would write once more at the end the bytes that a full disk refused
-        self._handle = open(file, "ab", buffering=0, opener=no_link)  # noqa: SIM115 - `close` closes it
-        self._digest = hashlib.sha256(file.read_bytes())
-        self._size = file.stat().st_size
+        self._handle: FileIO | None = None
+        content = content_of(file)
+        self._digest, self._size = hashlib.sha256(content), len(content)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one line; raises OSError where the disk refuses."""
         line = json.dumps(finite(row), ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
         done = 0
         try:
+            if self._handle is None:  # a buffer would write once more at the end the bytes that a full disk refused
+                self._handle = open(self.file, "ab", buffering=0, opener=no_link)  # noqa: SIM115 - `close` closes it
             while done < len(line):
                 done += self._handle.write(line[done:])
         except OSError as error:
@@ -63,11 +65,13 @@ class JsonlLog:
 
     def sync(self) -> None:
         """Put the file on disk: a checkpoint must not count lines that a power cut would lose."""
-        os.fsync(self._handle.fileno())
+        if self._handle is not None:
+            os.fsync(self._handle.fileno())
 
     def close(self) -> None:
         """Close the file."""
-        self._handle.close()
+        if self._handle is not None:
+            self._handle.close()
 
 
 def cut_back(file: Path, mark: Mark) -> Path | None:

@@ -102,6 +102,7 @@ def test_a_step_that_may_not_fit_into_memory_is_noted(
 
 def test_it_leaves_no_completions_to_label(trained: tuple[str, Path], rlhf: Rlhf) -> None:
     verb, folder = trained
+    assert not (folder / "samples.jsonl").exists()
     outcome = rlhf("label", str(folder))
     said = f"error: a run of rlhf {' '.join(VERBS[verb])}, not of rlhf train ({folder}); fix: only runs of rlhf train"
     assert (outcome.code, outcome.err[: len(said)]) == (5, said)

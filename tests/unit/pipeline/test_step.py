@@ -22,6 +22,7 @@ from rlhf_cli.pipeline.state import Best, TrainState, copy_tensors
 from rlhf_cli.pipeline.step import begin, complete, report, skip, undo
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.runs.disk import Disk
+from rlhf_cli.runs.json_files import content_of
 from rlhf_cli.runs.no_signal import NoSignal, read_no_signal
 from rlhf_cli.types import Advantages
 from tests.unit.pipeline.runs import TARGET, MakeRun
@@ -66,7 +67,7 @@ def evaluation(step: int, reward: float) -> Evaluation:
 
 def lines(run: Run, name: str) -> list[dict[str, Any]]:
     """The lines of one of the run's logs."""
-    return [json.loads(line) for line in (run.folder / f"{name}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in content_of(run.folder / f"{name}.jsonl").splitlines()]
 
 
 def notes_of(run: Run) -> list[str]:

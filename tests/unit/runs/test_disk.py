@@ -31,7 +31,7 @@ def test_nothing_is_written_where_a_link_leads(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         replace_file(tmp_path / "latest", "step-00000001\n")
     with pytest.raises(OSError, match="symbolic links"):
-        JsonlLog(tmp_path / "log.jsonl")
+        JsonlLog(tmp_path / "log.jsonl").write({"step": 1})
     assert mine.read_text() == "precious"
 
 

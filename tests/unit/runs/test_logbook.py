@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_cli.runs.json_files import finite
+from rlhf_cli.runs.json_files import content_of, finite
 from rlhf_cli.runs.logbook import JsonlLog, Logbook, Mark, cut_back, drop_half_line
 from rlhf_cli.runs.sinks import Curves
 from tests.unit.support import rollout_of, scored_of
@@ -85,8 +85,9 @@ def test_the_mark_is_the_size_and_the_hash_of_all_that_was_written(file: Path) -
     assert mark == Mark(len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_the_mark_of_nothing_is_that_of_an_empty_file(file: Path) -> None:
+def test_the_mark_of_nothing_is_that_of_an_empty_file_and_there_is_none(file: Path) -> None:
     assert written(file) == Mark()
+    assert not file.exists()
 
 
 class TestCutBack:
@@ -197,7 +198,7 @@ class TestLogbook:
     def test_the_first_completions(self, count: int, written: int, logbook: Logbook, tmp_path: Path) -> None:
         rollout, kl = rollout_of([[1, 1], [1, 0]], truncated=[True, False]), torch.tensor([[0.5, 1.0], [0.25, 0.0]])
         logbook.samples(7, scored_of(rollout, [2.0, -0.5], exact_kl=kl), count)
-        rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in content_of(tmp_path / "samples.jsonl").splitlines()]
         first = {"prompt": "prompt 0", "completion": "text 0", "score": 2.0, "kl": 1.5, "truncated": True}
         second = {"prompt": "prompt 1", "completion": "text 1", "score": -0.5, "kl": 0.25, "truncated": False}
         assert rows == [{"step": 7} | row for row in (first, second)][:written]
