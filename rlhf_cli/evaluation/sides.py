@@ -16,6 +16,7 @@ class Answered:
     """The completions of one policy for one prompt; the lists have one value a completion."""
 
     rewards: Sequence[float]
+    """Empty where there is no reward."""
     parts: Mapping[str, Sequence[float]]
     """Each part of a weighted reward, and `raw` where shaping changes the scores."""
     kl: Sequence[float]
@@ -50,9 +51,9 @@ class Sides:
     samples: int
     left_out: int
     """Prompts that the reward has no score for, on one side at least."""
-    win_rate: Share
+    win_rate: Share | None
     """The share of completions of a with a higher reward than one of b for the same prompt; equal ones count half,
-    and so do equal texts, which a reward model may score a rounding apart."""
+    and so do equal texts, which a reward model may score a rounding apart. None without a reward."""
     measures: Sequence[Measure]
 
 
@@ -65,9 +66,10 @@ def compare_sides(a: Side, b: Side, prompts: int, beta: float | None) -> Sides:
     if len(both) < 2:
         what = f"{len(both)} of {prompts} prompts have a score for each of their completions"
         raise bad_reward(what, fix="mend the reward, or choose reward.on_error=value")
-    is_binary = all(reward in (0, 1) for side in (a, b) for n in both for reward in side[n].rewards)
+    rewards = [reward for side in (a, b) for n in both for reward in side[n].rewards]
+    is_binary = all(reward in (0, 1) for reward in rewards)
     columns = [[_measure(side[n], beta, is_binary) for n in both] for side in (a, b)]
-    samples, measures = len(a[both[0]].rewards), []
+    samples, measures = len(a[both[0]].texts), []
     for name in columns[0][0]:
         values = [[row[name] for row in rows] for rows in columns]
         is_share = name.startswith(("truncated", "pass@", "majority@")) or (is_binary and name == "reward")
@@ -80,15 +82,16 @@ def compare_sides(a: Side, b: Side, prompts: int, beta: float | None) -> Sides:
         prompts=len(both),
         samples=samples,
         left_out=prompts - len(both),
-        win_rate=wilson(fmean(_wins(a[n], b[n]) for n in both), len(both)),
+        win_rate=wilson(fmean(_wins(a[n], b[n]) for n in both), len(both)) if rewards else None,
         measures=measures,
     )
 
 
 def _measure(one: Answered, beta: float | None, is_binary: bool) -> dict[str, float]:
-    """The measures of one prompt, by name."""
-    found = {} if beta is None else {"J": fmean(one.rewards) - beta * fmean(one.kl)}
-    found |= {"reward": fmean(one.rewards), **{f"reward/{name}": fmean(part) for name, part in one.parts.items()}}
+    """The measures of one prompt, by name; without a reward, J is -beta KL."""
+    reward = {"reward": fmean(one.rewards)} if one.rewards else {}
+    found = {} if beta is None else {"J": reward.get("reward", 0.0) - beta * fmean(one.kl)}
+    found |= reward | {f"reward/{name}": fmean(part) for name, part in one.parts.items()}
     if is_binary:
         right = [reward == 1 for reward in one.rewards]
         found |= {f"pass@{k}": pass_at_k(right, k) for k in sizes(len(right)) if k > 1}

@@ -123,7 +123,7 @@ def _answered(
         scored, rows = (slice(first, first + samples) for first in (place * samples, number * samples))
         texts = rollout.texts[rows]
         found[start + number] = Answered(
-            rewards=scores.values[scored],
+            rewards=() if config.reward.is_none else scores.values[scored],
             parts={name: part[scored] for name, part in scores.parts.items()},
             kl=kl[rows],
             lengths=lengths[rows],

@@ -15,18 +15,19 @@ SHOWN: Final = 8
 class Side:
     """The completions of one policy for a prompt."""
 
-    reward: float
-    """Mean over its completions."""
-    completions: Sequence[tuple[float, str]]
+    reward: float | None
+    """Mean over its completions; None where there is no reward."""
+    completions: Sequence[tuple[float | None, str]]
     """The first of them, each with its reward."""
     more: int
     """Completions that are not shown."""
 
     @classmethod
     def of(cls, rewards: Sequence[float], texts: Sequence[str]) -> Self:
-        """The side of these completions and their rewards."""
-        pairs = list(zip(rewards, texts, strict=True))
-        return cls(fmean(rewards), pairs[:SHOWN], len(pairs[SHOWN:]))
+        """The side of these completions and their rewards, if they have any."""
+        each: Sequence[float | None] = rewards or [None] * len(texts)
+        pairs = list(zip(each, texts, strict=True))
+        return cls(fmean(rewards) if rewards else None, pairs[:SHOWN], len(pairs[SHOWN:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,10 @@ class Answers:
     after: Side
 
     @property
-    def change(self) -> float:
-        """Mean reward after less that before."""
-        return self.after.reward - self.before.reward
+    def change(self) -> float | None:
+        """Mean reward after less that before; None where there is no reward."""
+        before, after = self.before.reward, self.after.reward
+        return None if before is None or after is None else after - before
 
 
 def answers_by_change(first: Evaluation | None, last: Evaluation | None, prompts: Sequence[str]) -> list[Answers]:
@@ -57,4 +59,9 @@ def answers_by_change(first: Evaluation | None, last: Evaluation | None, prompts
         for place, number in enumerate(last.prompts)
         if number in places
     ]
-    return sorted(found, key=lambda answers: -answers.change)
+    return by_change(found)
+
+
+def by_change(answers: Sequence[Answers]) -> list[Answers]:
+    """The greatest rise of the reward first; in their order where there is no reward."""
+    return sorted(answers, key=lambda one: -(one.change or 0.0))

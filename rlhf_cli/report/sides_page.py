@@ -7,7 +7,7 @@ from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.sides import Side, Sides
 from rlhf_cli.feedback.saying import share
 from rlhf_cli.plural import plural
-from rlhf_cli.report.answers import Answers
+from rlhf_cli.report.answers import Answers, by_change
 from rlhf_cli.report.answers import Side as Completions
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Table
@@ -36,7 +36,7 @@ def html(sides: Sides, answers: Sequence[Side], prompts: Sequence[PromptRow], na
         names=names,
         table=Table(["", *names, "difference"], rows_of(sides)),
         lines=list(describe(sides, names)),
-        prompts=sorted(both, key=lambda answers: -answers.change),
+        prompts=by_change(both),
     )
 
 
@@ -52,7 +52,8 @@ def rows_of(sides: Sides) -> list[tuple[str, str, str, str]]:
 
 def describe(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
     """Sentences below the table."""
-    often = f"{share(sides.win_rate)} of pairs; equal ones count half"
-    yield f"a completion of {names[0]} has a higher reward than one of {names[1]} in {often}"
+    if sides.win_rate is not None:
+        often = f"{share(sides.win_rate)} of pairs; equal ones count half"
+        yield f"a completion of {names[0]} has a higher reward than one of {names[1]} in {often}"
     if sides.left_out:
         yield f"{plural(sides.left_out, 'prompt')} left out: the reward has no score for one of the completions"

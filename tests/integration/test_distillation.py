@@ -51,6 +51,10 @@ def test_the_kl_to_the_teacher_falls_by_four_fifths_on_held_out_prompts(rlhf: Rl
     assert "alarm" not in outcome.err.replace("alarm at step 10: truncated", "")
     record = json.loads(Path("out/run.json").read_text())
     assert record["reference"]["loaded_from"] == str(teacher)
+    asked = rlhf("eval", "out", "--json")
+    told = json.loads(asked.out)
+    assert {"J", "kl"} < {measure["name"] for measure in told["measures"]}
+    assert (told["win_rate"], "reward" in json.dumps(told["measures"])) == (None, False)
 
 
 def test_a_resumed_run_repeats_the_bytes_and_knows_its_reference(rlhf: Rlhf, teacher: Path) -> None:

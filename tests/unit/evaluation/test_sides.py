@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
@@ -55,7 +56,17 @@ def test_without_beta_there_is_no_objective_and_a_single_completion_is_its_own_p
     a, b = ({n: answered([float(r)]) for n in range(2)} for r in (1.5, 1.5))
     found = compare_sides(a, b, 2, beta=None)
     assert found.measures[0].name == "reward"
-    assert found.win_rate.mean == 0.5
+    assert found.win_rate == wilson(0.5, 2)
+
+
+def test_without_a_reward_j_is_that_of_the_kl_and_nobody_wins() -> None:
+    a, b = ({n: replace(answered([0.0, 0.0], kl=kl), rewards=(), parts={}) for n in range(2)} for kl in (2.0, 0.0))
+    found = compare_sides(a, b, 2, beta=0.1)
+    by_name = {measure.name: measure for measure in found.measures}
+    assert list(by_name)[:2] == ["J", "kl"]
+    assert not [name for name in by_name if "reward" in name or "@" in name]
+    assert by_name["J"].a == estimate([-0.2, -0.2])
+    assert (found.samples, found.win_rate) == (2, None)
 
 
 def test_a_text_neither_wins_nor_loses_against_itself() -> None:

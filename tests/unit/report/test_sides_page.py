@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlhf_cli.evaluation.sides import Answered, compare_sides
 from rlhf_cli.report.sides_page import html, rows_of
 from rlhf_cli.types import PromptRow
@@ -29,6 +31,15 @@ def test_the_page() -> None:
     assert "alone" not in words
     assert "2 prompts left out" in words
     assert "has a higher reward than one of reference in 100.0% [34.2%, 100.0%] of pairs" in words
+
+
+def test_without_a_reward_the_page_has_none_and_keeps_the_order() -> None:
+    a, b = ({number: replace(side[number], rewards=()) for number in (0, 1)} for side in (A, B))
+    words = said(parse(html(compare_sides(a, b, 2, 0.1), [a, b], PROMPTS, ("policy", "reference"))))
+    assert "reward" not in words
+    assert "gains most" not in words
+    assert words.index("prompt 0") < words.index("prompt 1")
+    assert "b one" in words
 
 
 def test_rows_have_the_digits_of_their_measure() -> None:
