@@ -171,10 +171,11 @@ class Dashboard(Quiet):
 def sparkline(values: Sequence[float], width: int = 40, each: int = 1) -> str:
     """The values as a row of at most `width` bars, from the smallest to the largest value; gaps are blank.
 
-    A bar is `each` characters wide where all have room; more values than room are averaged.
+    Values that differ by rounding alone all have the lowest bar. A bar is `each` characters wide where all have room;
+    more values than room are averaged.
     """
     low, high = ends(values)
-    span = high - low or 1.0
+    span = math.inf if math.isclose(low, high, rel_tol=1e-6, abs_tol=1e-9) else high - low
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
         known = [[value for value in values[a:b] if math.isfinite(value)] for a, b in pairwise(edges)]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from rlhf_cli.errors import visible
+from rlhf_cli.evaluation.evaluation import nats
 
 
 def flat(text: str) -> str:
@@ -56,7 +57,7 @@ def metric(metrics: Mapping[str, float], name: str) -> float:
     A file may hold null, which stands for a number that JSON lacks.
     """
     value = metrics.get(name, metrics.get("kl/seq_k1") if name == "kl/seq" else None)
-    return math.nan if value is None else value
+    return math.nan if value is None else nats(value) if "kl/" in name else value
 
 
 def waiting(count: int, command: str) -> str:

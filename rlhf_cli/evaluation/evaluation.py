@@ -21,6 +21,11 @@ LARGEST: Final = 1e100
 """A number above this magnitude is damage: a little more, and its square is infinite."""
 
 
+def nats(kl: float) -> float:
+    """A KL as it is shown: what is left of float32's rounding is no distance."""
+    return round(kl, KL_DIGITS) + 0.0  # not -0
+
+
 @dataclass(frozen=True, slots=True)
 class Completions:
     """The completions that an optimum is estimated from: one list a prompt, with one value a completion."""

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series, Style
+from rlhf_cli.evaluation.evaluation import nats
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
-from rlhf_cli.report.series import nats, with_intervals
+from rlhf_cli.report.series import with_intervals
 from rlhf_cli.sweep.points import Point
 
 REACHABLE: Final = 0

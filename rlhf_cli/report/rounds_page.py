@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.charts.pictures import Chart
+from rlhf_cli.evaluation.evaluation import nats
 from rlhf_cli.evaluation.intervals import estimate, with_error
 from rlhf_cli.feedback.results import read_results
 from rlhf_cli.feedback.saying import describe, share
 from rlhf_cli.plural import plural
 from rlhf_cli.report.page import render
-from rlhf_cli.report.series import nats, with_intervals
+from rlhf_cli.report.series import with_intervals
 from rlhf_cli.report.supervised_page import shown
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, rounds_in

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rlhf_cli.charts.pictures import Series, Style
-from rlhf_cli.evaluation.evaluation import KL_DIGITS
+from rlhf_cli.evaluation.evaluation import nats
 from rlhf_cli.evaluation.intervals import Estimate, Interval, Share, t_quantile
 
 MOST: Final = 200
@@ -53,11 +53,6 @@ def number(value: Any) -> float:
     """The value as a float; NaN where it is no number, or too large to draw."""
     drawable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
     return float(value) if drawable else math.nan
-
-
-def nats(kl: float) -> float:
-    """A KL as it is drawn: what is left of float32's rounding is no distance."""
-    return round(kl, KL_DIGITS) + 0.0  # not -0
 
 
 def steps_per_point(count: int, most: int = MOST) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.display.dashboard import PAIRS, Dashboard, sparkline
+from rlhf_cli.display.words import metric
 from tests.unit.display.samples import (
     DANGEROUS,
     HELD_OUT,
@@ -184,8 +185,10 @@ class TestSparkline:
     def test_every_eighth_has_its_bar(self) -> None:
         assert sparkline([i / 8 for i in range(9)]) == "▁▂▃▄▅▆▇██"
 
-    @pytest.mark.parametrize("values", [[3.0], [0.0, 0.0, 0.0], [-1e30] * 5])
-    def test_without_a_difference_it_is_flat(self, values: list[float]) -> None:
+    @pytest.mark.parametrize(
+        "values", [[3.0], [0.0, 0.0, 0.0], [-1e30] * 5, [2.0, 2.000001, 1.999999], [-4e-10, 5e-10, 0.0]]
+    )
+    def test_without_a_difference_that_is_more_than_rounding_it_is_flat(self, values: list[float]) -> None:
         assert sparkline(values) == "▁" * len(values)
 
     def test_more_values_than_room_are_averaged(self) -> None:
@@ -200,6 +203,13 @@ class TestSparkline:
     @pytest.mark.parametrize("count", [39, 40, 41, 79, 1000])
     def test_it_is_never_wider_than_its_room(self, count: int) -> None:
         assert len(sparkline([float(i) for i in range(count)])) == min(count, 40)
+
+
+@pytest.mark.parametrize(("kl", "shown"), [(3e-8, 0.0), (-4e-7, 0.0), (2e-6, 2e-6), (1.25, 1.25)])
+def test_a_kl_that_is_rounding_is_none(kl: float, shown: float) -> None:
+    assert math.copysign(1, metric({"kl/seq": kl}, "kl/seq")) == 1
+    assert metric({"kl/seq": kl}, "kl/seq") == metric({"kl/seq_k1": kl}, "kl/seq") == shown
+    assert metric({"reward/mean": kl}, "reward/mean") == kl
 
 
 def test_a_curve_with_gaps_is_drawn_with_gaps() -> None:
