@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from rlhf_cli.functional.returns import ROUNDING
 from rlhf_cli.runs.folder import METRICS
 from rlhf_cli.runs.json_files import read_lines, read_rows
 
@@ -48,13 +49,19 @@ def has_no_signal(metrics: Mapping[str, Any], samples: int) -> bool:
 
     Scores of masked completions do not count.
     """
-    return bool(metrics.get(_SAME) == 1.0 or (samples == 1 and metrics.get("reward/mean_se") == 0.0))
+    return bool(metrics.get(_SAME) == 1.0 or (samples == 1 and _has_one_score(metrics)))
+
+
+def _has_one_score(metrics: Mapping[str, Any]) -> bool:
+    """Whether all scores of a step are the same, up to float32's rounding."""
+    error = metrics.get("reward/mean_se")
+    return error is not None and error <= ROUNDING * abs(metrics["reward/mean"])
 
 
 def why_no_signal(metrics: Mapping[str, Any], clip: tuple[float, float] | None, *, masked: bool = False) -> str:
     """The reason for which such a step learns nothing, a clause. `masked`: truncated completions are left out."""
     mean = metrics["reward/mean"]
-    if metrics["reward/mean_se"] != 0.0:
+    if not _has_one_score(metrics):
         which = " that ended" if masked and metrics["completion/truncated"] else ""
         return f"the completions of each prompt{which} have the same score"
     if clip is not None and any(math.isclose(mean, bound, rel_tol=1e-6, abs_tol=1e-9) for bound in clip):

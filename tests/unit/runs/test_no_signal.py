@@ -56,6 +56,8 @@ def test_a_run_without_metrics_has_none(tmp_path: Path) -> None:
         (4, 0.75, 0.0, False),
         (1, 0.0, 0.0, True),
         (1, 0.0, 0.2, False),
+        (1, 0.0, 1e-7, True),  # of a mean of 0.5: rounding
+        (1, 0.0, 2e-7, False),
         (1, 1.0, 0.2, True),  # truncated=mask: those that ended have one score
         (1, 0.0, None, False),  # a single completion: its error is infinite, which is null in the file
     ],
@@ -71,6 +73,7 @@ def test_single_completions_are_compared_with_each_other(
     [
         (0.0, 0.0, None, "every score is 0"),
         (0.25, 0.0, None, "every score is 0.25"),
+        (-0.25, 5e-8, None, "every score is -0.25"),
         (0.25, 0.0, (0.0, 1.0), "every score is 0.25"),
         (1.0, 0.0, (-1.0, 1.0), "every score is at the limit 1 of reward.clip"),
         (0.10000000149011612, 0.0, (0.1, 2.0), "every score is at the limit 0.1 of reward.clip"),  # in float32
