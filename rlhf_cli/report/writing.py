@@ -54,7 +54,7 @@ def check_page(file: Path, *, overwrite: bool, fix: str = "rlhf report ... --out
 
 
 def write_page(file: Path, text: str, *, overwrite: bool) -> None:
-    """Write the page; raises UserError as `check_page` does, and OSError where the disk refuses."""
+    """Write the page; raises UserError as `check_page` does, and OSError about the page where the disk refuses."""
     check_page(file, overwrite=overwrite)
     if file.exists() and not file.is_file():  # /dev/stdout
         file.write_text(text, encoding="utf-8")
@@ -63,9 +63,9 @@ def write_page(file: Path, text: str, *, overwrite: bool) -> None:
     try:
         scratch.write_text(text, encoding="utf-8")
         scratch.replace(file)
-    except OSError:
+    except OSError as error:
         scratch.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def _is_page(file: Path) -> bool:

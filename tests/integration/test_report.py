@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -118,6 +119,17 @@ def test_a_page_that_cannot_be_written_fails_no_run(rlhf: Rlhf, here: Path, monk
     assert outcome.code == 0
     assert "note: no report.html: there is a file of this name that is no page of rlhf" in outcome.err
     assert (here / "out" / "report.html").read_text() == "mine"
+
+    def full(file: Path, text: str, encoding: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        outcome = rlhf("train", *QUICK, "steps=2", "run_dir=full")
+    assert outcome.code == 0
+    page = here / "full" / "report.html"
+    note = f"note: no report.html: the disk refuses: No space left on device ({page}); fix: free space or rights\n"
+    assert outcome.err.endswith(note)
 
     def broken(folders: list[Path]) -> str:
         raise ZeroDivisionError("oh\x1b[31m")

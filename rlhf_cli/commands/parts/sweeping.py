@@ -98,12 +98,11 @@ def _show_answer(sweep: SweepRecord, display: str) -> None:
     result = answer(sweep)
     page: Path | None = None
     try:
-        write_page(sweep.folder / REPORT, sweep_page.html(sweep, result), overwrite=False)
+        with disk_errors():
+            write_page(sweep.folder / REPORT, sweep_page.html(sweep, result), overwrite=False)
         page = sweep.folder / REPORT
     except UserError as error:
-        print_note(error.line())
-    except OSError as error:
-        print_note(f"the report could not be written: {error.strerror or error}")
+        print_note(f"no {REPORT}: {error.line()}")
     show_answer(result, display, page)
 
 

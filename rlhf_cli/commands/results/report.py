@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_note, print_result
-from rlhf_cli.errors import UserError, bad_run, visible
+from rlhf_cli.errors import UserError, bad_run, disk_errors, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.rounds.folder import FeedbackSettings
@@ -47,7 +47,8 @@ def main(argv: list[str]) -> None:
 def write_after_training(folder: Path) -> None:
     """Write the page of a run that has just ended; a failure is a note, because the run itself is complete."""
     try:
-        writing.write_page(folder / REPORT, writing.page_of([folder]), overwrite=False)
+        with disk_errors():
+            writing.write_page(folder / REPORT, writing.page_of([folder]), overwrite=False)
     except Exception as error:  # of any kind: the run is finished and saved
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         print_note(f"no {REPORT}: {reason}")
