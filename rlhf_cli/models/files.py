@@ -213,7 +213,10 @@ def _read(source: str, name: str, revision: str | None) -> dict[str, Any]:
 
 
 def read_json(file: Path | None) -> dict[str, Any]:
-    """The JSON object in a file; empty where it is missing or broken."""
+    """The JSON object in a file, read as the libraries read it; empty where it is missing or broken.
+
+    `runs.json_files.read_object` refuses more, such as a number of 31 digits, which many tokenizers' files hold.
+    """
     try:
         if file is None or not file.is_file():  # reading a pipe would never end
             return {}

@@ -251,7 +251,8 @@ def test_the_page_says_that_a_resume_changed_settings() -> None:
     twice = {"command": ["rlhf", "steps=2", "seed=1"], "configs": ["a", "b"]}
     assert command_to_repeat(twice, "sft", ("seed",)) == "rlhf sft steps=2"
     page = html(sample_run(record=sample_run().record | twice))
-    assert "with the settings of its end, of\nwhich a resume changed some" in page
+    # no word on the command: a resume by an earlier version left it as it began
+    assert "from its start; a resume changed some settings, and\nthe configuration below is that of its end" in page
     assert "a resume changed" not in html(sample_run())
 
 
