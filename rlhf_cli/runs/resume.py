@@ -4,12 +4,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.json_text import from_json
-from rlhf_cli.paths import expand, find_similar
+from rlhf_cli.paths import expand, find_similar, quoted
 from rlhf_cli.runs.binding import OWN, check_config, read_record
 from rlhf_cli.runs.checkpoint import NAME, find_newest, folder_of, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.folder import (
@@ -240,7 +241,10 @@ def _check_run(folder: Path) -> Path:
         raise missing_folder(folder, str(folder))
     check_kinds(folder)
     if not has_run(folder):
-        raise bad_run("no run here", folder, "name a run's folder, or one of its checkpoints")
+        below = chain(folder.glob(f"*/{CONFIG}"), folder.glob(f"*/*/{CONFIG}"))  # of a sweep, of rounds, of a day
+        has_runs = any(is_run(read_object(file)) for file in below)
+        fix = f"name one of those below it: rlhf runs {quoted(folder)} lists them"
+        raise bad_run("no run here", folder, fix if has_runs else "name a run's folder, or one of its checkpoints")
     return folder
 
 

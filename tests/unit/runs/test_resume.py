@@ -120,6 +120,13 @@ class TestFind:
         folder = tmp_path / name
         assert problem(folder) == f"no run here ({folder}); fix: name a run's folder, or one of its checkpoints"
 
+    @pytest.mark.parametrize("place", ["my sweep/beta=1", "my sweep/round-1/policy"])
+    def test_the_folder_above_runs_says_how_to_find_them(self, tmp_path: Path, place: str) -> None:
+        make_run(tmp_path / place, 2)
+        folder = tmp_path / "my sweep"
+        fix = f"name one of those below it: rlhf runs '{folder}' lists them"
+        assert problem(folder) == f"no run here ({folder}); fix: {fix}"
+
     def test_a_checkpoint_outside_a_run_is_refused(self, tmp_path: Path) -> None:
         folder = publish(tmp_path / "checkpoints", 3, files)
         assert problem(folder).startswith("no run here")
