@@ -215,7 +215,7 @@ def _reward(reward: Any) -> str:
     if not isinstance(reward, Mapping):
         return "a reward"
     own = reward.get("function")
-    return f"a reward of its own: {own}" if isinstance(own, str) else f"the reward {reward.get('kind', '')}"
+    return f"a reward of its own: {Path(own).name}" if isinstance(own, str) else f"the reward {reward.get('kind', '')}"
 
 
 def _algorithm(config: Row) -> str:

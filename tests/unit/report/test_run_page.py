@@ -262,7 +262,7 @@ def test_the_page_says_that_a_resume_changed_settings() -> None:
         ({"kind": "tiny"}, {"kind": "characters"}, "tiny, trained from the reward characters"),
         (
             {"kind": "pretrained", "path": "org/Model"},
-            {"kind": "python", "function": "r.py:f"},
+            {"kind": "python", "function": "/home/me/my work/r.py:f"},
             "Model, trained from a reward of its own: r.py:f",
         ),
         (None, None, "a model, trained from a reward"),
