@@ -19,7 +19,9 @@ from rlhf_cli.config.keys import did_you_mean, find_nearest, holds_path, make_ab
 from rlhf_cli.config.options import PRESET, check_option, groups, is_file, is_foreign_group, options
 from rlhf_cli.config.typed import insert_breaks, refuse_reinterpreted
 from rlhf_cli.errors import UserError
+from rlhf_cli.paths import quoted
 from rlhf_cli.runs.changes import is_under
+from rlhf_cli.runs.folder import CONFIG
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
 COMPARE_AT = "--compare-at"
@@ -111,7 +113,9 @@ def parse_override(argument: str) -> Override:
 
 
 def suggest_config(word: str) -> str:
-    """Ask whether a word that names a file or a preset was meant as the config; empty where it names none."""
+    """Ask whether a word that names a file, a preset or a run was meant as such; empty where it names none."""
+    if Path(word, CONFIG).is_file():
+        return f"; resume={quoted(Path(word))} goes on with a run"
     return f"; did you mean config={shlex.quote(word)}?" if is_file(word) or word in options(PRESET) else ""
 
 

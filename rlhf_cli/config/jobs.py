@@ -87,7 +87,7 @@ def compose_for(verb: Verb[C], overrides: Sequence[str]) -> C:
 
 
 def find_setters(overrides: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
-    """Find what sets each of the keys in the config that `rlhf train` would run with these overrides."""
+    """Find what sets each of the keys in the config that the current verb would run with these overrides."""
     with open_hydra() as hydra:
         rewritten = [rewrite(override, Path.cwd()) for override in overrides]
         choices = compose(hydra.config_loader(), rewritten).hydra.runtime.choices

@@ -66,7 +66,7 @@ def write_preferences(found: Preferences, file: Path) -> None:
     if not found.rows:
         why = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
         what = f"no vote for a completion, nor a tie{f': {why}' if why else ''}"
-        raise bad_data(what, "--export", "vote first: rlhf label")
+        raise bad_data(what, "--export", "vote first, by the same command without --export")
     if os.path.lexists(file):
         raise bad_data("there is such a file", file, "name another one")
     try:

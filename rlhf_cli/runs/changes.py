@@ -38,10 +38,11 @@ def resume_config(saved: C, requested: C) -> C:
         if (key in bound or not is_free(key, type(saved))) and not is_under(key, requested.resume_allow)
     ]
     if changed:
+        fork = " or a fork (rlhf fork RUN)" if isinstance(saved, RunConfig) else ""  # no other verb has forks
         raise bad_run(
             f"the resumed run would not be the same: {'; '.join(changed)}",
             "resume",
-            "leave these as they were, start a new run, or name them in resume_allow=[...]",
+            f"leave these as they were, start a new run{fork}, or name them in resume_allow=[...]",
         )
     return requested
 

@@ -31,6 +31,18 @@ def test_a_named_setting_is_explained(rlhf: Rlhf) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("verb", "preset"), [(("sft",), "sft"), (("dpo",), "dpo"), (("reward", "train"), "reward_model")]
+)
+def test_the_settings_of_another_verb_are_explained(verb: tuple[str, ...], preset: str, rlhf: Rlhf) -> None:
+    rows = {row["key"]: row for row in json.loads(rlhf("explain", *verb, "config=tiny", "patience=2", "--json").out)}
+    assert (rows["patience"]["value"], rows["patience"]["set_by"]) == (2, "the command line: patience=2")
+    assert "beta.value" not in rows
+    assert rows["optimizer.lr"]["set_by"].startswith(f"configs/{preset}/tiny.yaml:")
+    assert rows["steps"]["set_by"] == "configs/supervised.yaml:2"
+    assert any(key.startswith("objective.") for key in rows)
+
+
 def test_a_group_as_json(rlhf: Rlhf) -> None:
     rows = json.loads(rlhf("explain", "config=tiny", "evaluate", "--json").out)
     assert {row["key"] for row in rows} >= {"evaluate.every", "evaluate.prompts", "evaluate.samples"}
@@ -48,6 +60,8 @@ def test_the_place_in_a_file_whose_path_has_a_quote_is_found(rlhf: Rlhf, tmp_pat
     ("argv", "said"),
     [
         (("stepz",), "error: unknown setting 'stepz'; did you mean steps?\n"),
+        (("a run",), "error: unknown setting 'a run'; resume='a run' goes on with a run\n"),
+        (("sft", "config=tiny", "beta"), "error: unknown setting 'beta'; did you mean objective.beta?\n"),
         (("tiny",), "error: unknown setting 'tiny'; did you mean config=tiny?\n"),
         (("config=tiny", "model.path"), "error: model.path: model is tiny, which has no path; pretrained has it\n"),
         (("config=tiny", "data.where.level"), "error: unknown setting 'data.where.level'; did you mean data.where?\n"),
@@ -55,7 +69,9 @@ def test_the_place_in_a_file_whose_path_has_a_quote_is_found(rlhf: Rlhf, tmp_pat
         (("config=tiny", "steps=x"), "error: steps: must be a whole number (got 'x')\n"),
     ],
 )
-def test_mistakes_are_one_line(argv: tuple[str, ...], said: str, rlhf: Rlhf) -> None:
+def test_mistakes_are_one_line(argv: tuple[str, ...], said: str, rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "a run").mkdir()
+    (tmp_path / "a run" / "config.json").write_text("{}")
     outcome = rlhf("explain", *argv)
     assert (outcome.code, outcome.out, outcome.err) == (2, "", said)
 

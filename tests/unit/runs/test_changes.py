@@ -112,7 +112,8 @@ class TestChanges:
         assert caught.value.exit_code == EXIT_RESUME
         assert caught.value.line() == (
             f"the resumed run would not be the same: {said} (resume); "
-            "fix: leave these as they were, start a new run, or name them in resume_allow=[...]"
+            "fix: leave these as they were, start a new run or a fork (rlhf fork RUN), or name them in "
+            "resume_allow=[...]"
         )
 
     @pytest.mark.parametrize("allowed", [["beta"], ["beta.value"], ["beta.value", "seed"]])
