@@ -14,7 +14,7 @@ LONGEST: Final = 300
 """Characters of an exception's message that a reply holds, at most."""
 _STDERR: Final = sys.stderr
 """Bound here, since a function may replace it."""
-_MACHINERY: Final = (os.path.dirname(__file__) + os.sep, importlib.__file__, "<frozen")
+_MACHINERY: Final = (os.path.dirname(__file__), importlib.__file__, "<frozen")
 """Beginnings of the files that are no place for a user to look at."""
 
 

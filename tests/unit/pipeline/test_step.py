@@ -159,6 +159,15 @@ class TestState:
         run.state, run.unfinished.rollouts = TrainState(step=3, rollouts=before), 2  # None: one a step so far
         complete(run, None, {"skipped": 1.0}, None)
         assert run.state.rollouts == after
+        run.unfinished.rollouts = 3
+        complete(run, advantages_of(), LEARNED, None)
+        assert run.state.rollouts == after + 3
+        assert lines(run, "metrics")[-1]["drawn/rollouts"] == 3
+
+    def test_a_step_of_one_rollout_counts_none(self, run: Run) -> None:
+        complete(run, advantages_of(), LEARNED, None)
+        assert run.state.rollouts is None
+        assert not [name for name in lines(run, "metrics")[0] if name.startswith("drawn/")]
 
     def test_a_halved_microbatch_is_remembered(self, run: Run) -> None:
         run.work.microbatch_size = 1
