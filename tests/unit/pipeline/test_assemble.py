@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,27 @@ import torch
 
 from rlhf_cli.engine.memory import forward_bytes
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.reference import TwoModels
+from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import assemble
 from rlhf_cli.pipeline.record import BUILD, GROUND
+from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
+from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import Best, TrainState
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.ranks.team import Team
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import CHANGED, CONFIGS, read_record
 from rlhf_cli.runs.folder import CHECKPOINTS
 from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.runs.resume import Origin
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import PromptRow
 from tests.unit.pipeline.runs import MakeRun
-from tests.unit.support import Recorder, config_of
+from tests.unit.support import Recorder, config_of, rows_of
 
 
 class Two(Team):
@@ -82,6 +89,82 @@ def test_the_reward_s_own_process_has_its_part_of_the_memory(monkeypatch: pytest
         watch = Recorder()
         assemble.check_memory(torch.device(kind), 6 * assemble.GIB, watch, "it")
         assert [note.partition(",")[0] for note in watch.notes] == noted
+
+
+def test_a_step_may_take_all_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "total_memory", lambda device: assemble.GIB)
+    watch = Recorder()
+    for bytes_, count in ((assemble.GIB, 0), (assemble.GIB + 1, 1)):
+        assemble.check_memory(torch.device("cuda"), bytes_, watch, "it")
+        assert len(watch.notes) == count
+
+
+class TestFitting:
+    """What `auto` becomes."""
+
+    @staticmethod
+    def fit(run: Run, engine: Any, held_out: int = 0, **settings: Any) -> tuple[RunConfig, int]:
+        config = run.config.model_copy(update={"shards": 1} | settings)
+        return assemble.fit_memory(config, run.policy, engine, run.prompts, run.held_out[:held_out], Team())
+
+    @pytest.mark.parametrize(("room", "reuses"), [(1.001, True), (0.999, False)])
+    def test_a_pass_is_reused_where_it_fits_into_its_share_of_the_memory(
+        self, room: float, reuses: bool, policy: Policy, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = make_run(policy, reuse_forward="auto")
+        monkeypatch.setattr(assemble, "forward_bytes", lambda policy, tokens: 3000)
+        monkeypatch.setattr(assemble, "total_memory", lambda device: room * 20_000)  # 0.15 of it is 3000
+        monkeypatch.setattr(assemble, "predicted_peak", lambda *_, **__: 1000)
+        config, peak = self.fit(run, NativeEngine(policy))
+        assert (config.reuse_forward, peak) == (reuses, 4000 if reuses else 1000)
+        assert self.fit(run, TransformersEngine(policy))[0].reuse_forward is False
+
+    def test_a_pass_cannot_be_reused_by_the_librarys_engine(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy, reuse_forward=True)
+        with pytest.raises(UserError) as caught:
+            self.fit(run, TransformersEngine(policy))
+        assert (caught.value.where, caught.value.fix) == ("reuse_forward", "reuse_forward=auto")
+        config, _ = self.fit(run, TransformersEngine(policy), shard_model=True)  # it begins, and goes on without
+        assert config.reuse_forward is True
+
+    def test_sizes_and_invariance_that_are_given_stay(
+        self, policy: Policy, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = make_run(policy, reuse_forward=False)
+        monkeypatch.setattr(assemble, "microbatch_size", lambda *_, **__: 7)
+        for invariant in (True, False):
+            engine: Any = TransformersEngine(policy)
+            monkeypatch.setattr(TransformersEngine, "invariant", invariant)
+            for asked, becomes in (("auto", invariant), (True, True), (False, False)):
+                config, _ = self.fit(run, engine, invariant=asked, microbatch_size="auto")
+                assert (config.invariant, config.microbatch_size) == (becomes, 7)
+        assert self.fit(run, engine)[0].microbatch_size == 3
+
+    def test_completions_of_an_evaluation_count_where_there_is_one(
+        self, policy: Policy, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+        monkeypatch.setattr(assemble, "predicted_peak", lambda *_, at_once, **__: asked.append(at_once) or 0)
+        evaluate = {"every": 1, "prompts": 2, "samples": 40}
+        run = make_run(policy, reuse_forward=False, evaluate=evaluate)
+        for held_out in (0, 1):
+            self.fit(run, TransformersEngine(policy), held_out)
+        assert asked == [4, 40]
+
+    @pytest.mark.parametrize(("other", "peak"), [(5000, 5000), (500, 1000)])
+    def test_a_reference_of_its_own_may_take_more_and_is_never_trained(
+        self, other: int, peak: int, policy: Policy, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[bool, bool]] = []
+
+        def predicted(*_: Any, recompute: bool, trained: bool = True, **__: Any) -> int:
+            asked.append((recompute, trained))
+            return 1000 if trained else other
+
+        monkeypatch.setattr(assemble, "predicted_peak", predicted)
+        run, engine = make_run(policy, reuse_forward=False), TransformersEngine(policy)
+        assert self.fit(run, TwoModels(engine, engine))[1] == peak
+        assert asked == [(False, True), (True, False)]
 
 
 @pytest.mark.parametrize(("peak", "refused"), [(9.9, False), (10.0, False), (10.2, True)])
@@ -264,3 +347,60 @@ def test_a_resumed_run_logs_errors_where_it_did_before(
 ) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert assemble._logs_errors(tmp_path) == logs_them
+
+
+class TestWhole:
+    """A run out of its settings and prompts."""
+
+    @pytest.fixture
+    def assembled(self, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+        """`assemble` in one folder; the files of each run are closed afterwards."""
+        made: list[Run] = []
+        rows = rows_of([PromptRow(text, {}, f"test:{text}") for text in "abcd"], [PromptRow("e", {}, "test:e")] * 2)
+
+        def assembled(step: int | None = None, **settings: Any) -> Run:
+            config = config_of(sinks=[], **settings)
+            origin = None if step is None else Origin(tmp_path, tmp_path / CHECKPOINTS / f"step-{step:08d}", ())
+            scorer = Scorer(config.reward, [], None)
+            made.append(
+                assemble.assemble(config, rows, tmp_path, scorer, Recorder(), StopSignals(), origin, ["rlhf", "train"])
+            )
+            return made[-1]
+
+        yield assembled
+        for run in made:
+            run.logbook.close()
+
+    def test_a_new_run(self, assembled: Callable[..., Run], tmp_path: Path) -> None:
+        run = assembled(profile=True, microbatch_size=3)
+        watch: Any = run.work.reporter
+        assert watch.phases[0] == "loading the model"
+        assert watch.ticks[0] == 0
+        assert not [note for note in watch.notes if "prompts=" in note]
+        assert (run.config.shards, run.work.microbatch_size, run.seconds, run.logs_errors) == (1, 3, 0, True)
+        profiler: Any = run.profiler
+        assert profiler._folder == tmp_path / "profile"
+        assert read_record(tmp_path)["command"] == ["rlhf", "train"]
+
+    @pytest.mark.parametrize("how", ["headroom", "dynamic"])
+    def test_how_prompts_are_drawn_is_noted(self, how: str, assembled: Callable[..., Run]) -> None:
+        settings = {"max_rollouts": 3} if how == "dynamic" else {}
+        watch: Any = assembled(prompts=how, **settings).work.reporter
+        (note,) = [note for note in watch.notes if "prompts=" in note]
+        assert note.startswith(f"prompts={how}: ")
+
+    def test_a_run_that_goes_on(self, assembled: Callable[..., Run], tmp_path: Path) -> None:
+        run = assembled(microbatch_size=3, shards=2)
+        assert run.config.shards == 2
+        run.logbook.evaluation({"step": 0})
+        for step, seconds in ((1, 1.5), (2, 0.25)):
+            run.logbook.timings(step, {"step": seconds, "checkpoint": 0.0}, 0)
+        run.logbook._logs["timings"].write({"step": 3})
+        run.state = replace(run.state, step=2, microbatch_size=1, logs=run.logbook.marks())
+        assert run.saver.save(run.state, run.policy, run.optimizer, run.sync, needed=True)
+        again = assembled(2, microbatch_size=3, shards=2)
+        assert (again.state, again.work.microbatch_size, again.seconds) == (run.state, 1, 1.75)
+        assert assembled(2, microbatch_size=3, shards=2).config.microbatch_size == 3
+        (tmp_path / "evaluations.jsonl").write_text('{"step": 1}\n')
+        with pytest.raises(UserError, match=r"^evaluations.jsonl is not what the checkpoint saw"):
+            assembled(2, microbatch_size=3, shards=2)
