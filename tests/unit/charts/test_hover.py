@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from xml.etree import ElementTree
 
+from rlhf_cli.charts.hover import strips
 from rlhf_cli.charts.pictures import Bars, BarSeries, Chart, Series
+from rlhf_cli.charts.scale import Scale
+from rlhf_cli.charts.series import Point
 from rlhf_cli.charts.svg import svg
 from tests.unit.charts.drawn import SVG, assert_inside, of_class, size, texts
 
@@ -39,6 +42,14 @@ def test_strips_share_the_whole_width() -> None:
     assert abs(ends[0][0] + ends[0][1] - ends[1][0]) < 0.2
     assert abs(ends[1][0] + ends[1][1] - ends[2][0]) < 0.2
     assert ends[1][1] > ends[2][1] > ends[0][1] > 0  # half way to 4 is further, and the middle one reaches both ways
+
+
+def test_a_strip_is_as_high_as_the_scale() -> None:
+    one = Series("", [1.0, 2.0], [1.0, 2.0])
+    drawn = [(one, [[Point(x, x, x, x, x, x, "") for x in (1.0, 2.0)]])]
+    first, second = strips("x", drawn, Scale(1.0, 2.0, 10.0, 30.0), Scale(0.0, 2.0, 100.0, 40.0))
+    assert first.startswith('<rect class="strip" x="10" y="40" width="10" height="60">')
+    assert second.startswith('<rect class="strip" x="20" y="40" width="10" height="60">')
 
 
 def test_strips_stand_in_order_whichever_series_comes_first() -> None:

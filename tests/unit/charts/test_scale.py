@@ -19,6 +19,11 @@ SIZES = st.floats(-1e30, 1e30).filter(lambda value: value == 0 or abs(value) > 1
         (-0.3, 0.4, [-0.2, 0.0, 0.2, 0.4]),  # 0.7 / 5 = 0.14 -> 0.2
         (1e-5, 4e-5, [1e-5, 2e-5, 3e-5, 4e-5]),  # 0.6e-5 -> 1e-5
         (1000.0, 41000.0, [10000.0, 20000.0, 30000.0, 40000.0]),  # 8000 -> 10000
+        (0.0, 5.0, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),  # 1 itself
+        (0.0, 10.0, [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]),
+        (0.0, 25.0, [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]),
+        (0.0, 0.3 - 1e-17, [0.0, 0.1, 0.2, 0.3]),  # rounding is no reason for another step, nor for a tick less
+        (0.0, 1.5 * (1 + 1e-10), [0.0, 0.5, 1.0, 1.5]),
     ],
 )
 def test_ticks_are_round_and_exact(low: float, high: float, inside: list[float]) -> None:
@@ -51,6 +56,11 @@ def test_equal_values_get_room_on_both_sides() -> None:
     assert extent([1e9, 1e9 + 1e-6]) == pytest.approx((0.9e9, 1.1e9))  # too close to tell apart in a label
     assert extent([0.0]) == (0.0, 1.0)
     assert extent([8.0], log=True) == (4.0, 16.0)
+    assert extent([3.0, 3.5]) == (3.0, 3.5)
+    assert extent([-1e-6, 1e-6]) == (-1e-6, 1e-6)
+    assert extent([-2.0, 0.0]) == (-2.0, 0.0)
+    assert extent([-5.0, -5.0]) == (-5.5, -4.5)
+    assert extent([0.0, 1e-301]) == (0.0, 1e-301 + 1e-302)
     assert extent([]) == (0.0, 1.0)
     assert extent([], log=True) == (1.0, 10.0)
 
@@ -60,6 +70,8 @@ def test_log_ticks_by_hand() -> None:
     assert log_ticks(1.0, 30.0, 7) == [1.0, 2.0, 5.0, 10.0, 20.0]
     assert log_ticks(1.0, 1e9, 5) == [1.0, 1e2, 1e4, 1e6, 1e8]  # ten powers: every second one
     assert log_ticks(3.0, 4.0, 5) == ticks(3.0, 4.0, 5)  # no power within
+    assert log_ticks(1.0, 10.0, 4) == [1.0, 2.0, 5.0, 10.0]  # as many as there may be
+    assert log_ticks(1.5, 6.0, 5) == [2.0, 5.0]  # two are enough
 
 
 @given(st.floats(1e-30, 1e30), st.floats(1e-30, 1e30), st.integers(2, 8))
@@ -80,6 +92,12 @@ def test_log_ticks_lie_inside(a: float, b: float, count: int) -> None:
         ([0.0, 1e-5, 2e-5], ["0", "1e−5", "2e−5"]),
         ([9.5e7, 1e8], ["9.50e7", "1.00e8"]),
         ([3.0], ["3"]),
+        ([0.0], ["0"]),
+        ([0.0, 1e-4], ["0.0000", "0.0001"]),
+        ([0.0, 9e5], ["0", "900000"]),
+        ([0.0, 1e6], ["0", "1e6"]),
+        ([1.0, 2.0, 2.5], ["1.0", "2.0", "2.5"]),
+        ([0.0, 0.1, 0.2, 0.3], ["0.0", "0.1", "0.2", "0.3"]),
         ([], []),
     ],
 )
@@ -95,6 +113,7 @@ def test_a_scale_maps_ends_to_ends() -> None:
     down = Scale(0.0, 4.0, 300.0, 100.0)
     assert [down.at(v) for v in (0.0, 1.0, 4.0)] == [300.0, 250.0, 100.0]
     assert Scale(1.0, 100.0, 0.0, 10.0, log=True).at(10.0) == 5.0
+    assert [Scale(2.0, 6.0, 10.0, 30.0).at(v) for v in (2.0, 3.0, 6.0, 8.0)] == [10.0, 15.0, 30.0, 40.0]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def test_shortening_keeps_what_fits() -> None:
 def test_a_wide_character_takes_the_room_of_its_own() -> None:
     assert width("\N{HIRAGANA LETTER A}") == 16
     assert width("e\N{COMBINING ACUTE ACCENT}") == width("e")
+    assert width("ab") == pytest.approx(2 * 0.56 * 16)
 
 
 @pytest.mark.parametrize(("text", "made"), [("<&\"'>", "&lt;&amp;&quot;&#x27;&gt;"), ("a\x1b\ud800", "a··")])

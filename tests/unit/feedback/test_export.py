@@ -83,8 +83,10 @@ def test_a_file_is_new_and_has_rows(tmp_path: Path) -> None:
         write_preferences(rows_of(vote(pairs_of(1)[0], "both_bad")), file)
     with pytest.raises(UserError, match=r"no vote for a completion, nor a tie \(--export\); fix: vote first"):
         write_preferences(rows_of(), file)
-    found = rows_of(vote(pairs_of(1)[0], "a"))
+    (pair,) = with_ids([Row("é", "x", "y", None)])
+    found = preferences([(Votes((vote(pair, "a"),), ()), [pair])])
     write_preferences(found, file)
+    assert '"prompt": "é"' in file.read_text(encoding="utf-8")
     assert [json.loads(line) for line in file.read_text().splitlines()] == list(found.rows)
     with pytest.raises(UserError, match="there is such a file"):
         write_preferences(found, file)

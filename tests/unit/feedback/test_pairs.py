@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from tests.unit.feedback.samples import file_of
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = [Row("p\u2028", "x", "y", None), Row("q", "é", "", (1.0, 0.5))]
     assert read_pairs(file_of(tmp_path, rows)) == with_ids(rows)
+
+
+def test_the_bytes_of_a_file_and_the_ids_of_its_pairs_stay_as_votes_name_them(tmp_path: Path) -> None:
+    file = file_of(tmp_path, [Row("p", "é", "y", (1.0, 0.5))] * 3)
+    row = '{"prompt": "p", "a": "é", "b": "y", "rewards": [1.0, 0.5]}\n'
+    assert file.read_text(encoding="utf-8") == row * 3
+    known = [hashlib.sha256(f'["p", "\\u00e9", "y", {number}]'.encode()).hexdigest()[:16] for number in range(3)]
+    assert [pair.id for pair in read_pairs(file)] == known
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

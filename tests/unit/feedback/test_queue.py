@@ -186,6 +186,28 @@ def test_pairs_against_the_newest_step_with_votes(make_world: MakeWorld) -> None
     world.begin(13)  # and the same from the files
     world.vote(12, "a", first=1)
     assert world.go_on(1)[0]["human/votes"] == 2
+    world.go_on(2)
+    assert world.file(16).name.startswith("step-00000016-over-00000012-")
+
+
+def test_equal_lines_are_as_many_votes(world: World) -> None:
+    world.go_on(4)
+    for _ in range(3):
+        world.vote(4, "a")
+    world.go_on(1)
+    assert [len(lines) for lines in read_readings(world.run)[5].votes.values()] == [3]
+
+
+def test_a_line_that_is_no_reading_is_said_wherever_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback" / "queue.jsonl").write_text("x\n{}\n")
+    assert odd_readings(tmp_path) == ["queue.jsonl:1: no reading", "queue.jsonl:2: no reading"]
+
+
+def test_pairs_of_a_run_without_readings_are_not_undone(tmp_path: Path) -> None:
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback" / "step-00000001-0123abcd.jsonl").touch()
+    assert undone_files(tmp_path) == []
 
 
 def lines_of(pairs: Path) -> list[str]:
@@ -367,7 +389,6 @@ def test_votes_that_cannot_be_read_are_said_and_stop_nothing(world: World) -> No
 
 def test_readings_that_are_no_file_are_refused(world: World) -> None:
     file = world.run / "feedback" / "queue.jsonl"
-    file.unlink()
     file.mkdir()
     with pytest.raises(UserError, match="no file of readings"):
         world.begin(0)

@@ -33,6 +33,7 @@ def test_all_of_the_newest_and_a_line_a_step(tmp_path: Path) -> None:
         4,
         str(files[1]),
     )
+    assert (last.row()["a"], last.row()["b"]) == ("8", "reference")
     lines = list(describe_results(results))
     assert lines[0] == ("compared", "8 (a) against reference (b)")
     assert lines[-2:] == [

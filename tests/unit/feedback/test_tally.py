@@ -23,12 +23,23 @@ def test_votes_are_counted_by_rater() -> None:
     found = tally(Votes((*lines, vote(PAIRS[0], "undo"), vote("f" * 16, "a")), ()), PAIRS)
     assert found.raters == {"me": {"a": 1, "b": 1, "tie": 1, "both_bad": 1, "skip": 1}}
     assert (found.votes, found.pairs, found.identical, found.foreign) == (4, 6, 0, 1)
+    assert found.added == 0
     assert found.win_rate.mean == pytest.approx(2 / 4)
     assert found.decided is not None
     assert (found.decided.mean, found.decided.count) == (0.5, 2)
     assert found.left is not None
     assert found.left.mean == 0.5
     assert found.kappa is None
+
+
+def test_sides_are_counted_by_their_name_and_by_where_they_stood() -> None:
+    """Of five, a won four; the left one won as well, but for the second, the third and the fourth."""
+    votes = zip(PAIRS, "aaaab", "abbbb", strict=False)
+    lines = [vote(pair, "a" if what == "a" else "b", left="a" if left == "a" else "b") for pair, what, left in votes]
+    found = tally(Votes(tuple(lines), ()), PAIRS)
+    assert found.decided is not None
+    assert found.left is not None
+    assert (found.decided.mean, found.left.mean) == (4 / 5, 2 / 5)
 
 
 def test_chosen_pairs_have_no_plain_share() -> None:

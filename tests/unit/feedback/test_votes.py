@@ -24,7 +24,14 @@ def test_votes_are_read_as_they_were_written(tmp_path: Path) -> None:
         store(tmp_path).append(line)
     read = store(tmp_path).read()
     assert (read.lines, read.odd) == (lines, ())
-    assert (tmp_path / "pairs.votes.jsonl").read_bytes().count(b"\n") == 3
+    file = tmp_path / "pairs.votes.jsonl"
+    assert file.read_bytes().count(b"\n") == 3
+    assert file.stat().st_mode & 0o111 == 0  # nobody runs it
+
+
+def test_a_note_stays_readable_in_the_file(tmp_path: Path) -> None:
+    store(tmp_path).append(vote("1", "a", rater="Zoë"))
+    assert "Zoë" in (tmp_path / "pairs.votes.jsonl").read_text(encoding="utf-8")
 
 
 def test_without_a_file_there_are_no_votes(tmp_path: Path) -> None:

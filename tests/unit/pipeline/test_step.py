@@ -243,7 +243,7 @@ class TestDisplay:
     def test_the_step_with_its_first_completion(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[tuple[Any, ...]] = []
         monkeypatch.setattr(Recorder, "step", lambda self, *given: told.append(given))
-        complete(run, advantages_of(), LEARNED, None)
+        complete(run, advantages_of(rollout=rollout_of([[1, 1], [1, 0]], samples=1)), LEARNED, None)
         complete(run, None, {"skipped": 1.0}, None)
         assert [(step, sample) for step, _, _, sample in told] == [(1, ("prompt 0", "text 0")), (2, ("", ""))]
         assert [{"step": step, **metrics} for step, metrics, _, _ in told] == lines(run, "metrics")

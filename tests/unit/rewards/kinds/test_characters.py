@@ -16,7 +16,7 @@ def scores(reward: Characters, texts: Sequence[str]) -> list[float]:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", 0.0), ("abc", 1.0), ("ABC", 0.0), ("a b ", 0.5), ("xa", 0.5), ("ééa", 1 / 3), ("\n\x00c", 1 / 3)],
+    [("", 0.0), ("a", 1.0), ("abc", 1.0), ("ABC", 0.0), ("a b ", 0.5), ("xa", 0.5), ("ééa", 1 / 3), ("\n\x00c", 1 / 3)],
 )
 def test_characters_counts_the_share_of_its_set(text: str, expected: float) -> None:
     assert scores(Characters(kind="characters", characters="abc"), [text]) == [pytest.approx(expected)]
