@@ -18,8 +18,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from rlhf_cli.engine.allocator import return_freed_memory
+from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.opening import place_of
-from rlhf_cli.engine.reference import AnyEngine, load_models
+from rlhf_cli.engine.reference import AnyEngine, TwoModels, load_models
 from rlhf_cli.engine.transformers import TransformersEngine, blocks
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.policy import Policy
@@ -31,7 +32,15 @@ WHY_SLOWER: Final = "the model runs on transformers' own forward pass, which is 
 
 def load(config: RunConfig, note: Callable[[str], None], lockstep: Lockstep | None) -> tuple[Policy, AnyEngine]:
     """Load the model of a run in this process: whole, or its part of a sharded one, to be used in lockstep."""
-    return load_models(config, note) if lockstep is None else load_sharded(config, note, lockstep)
+    if lockstep is not None:
+        return load_sharded(config, note, lockstep)
+    policy, engine = load_models(config, note)
+    if isinstance(engine, TwoModels) and engine.own.invariant != engine.other.invariant:
+        assert config.reference.kind == "model"
+        # a run keeps one `invariant`, by which a resume builds both
+        pairs = (engine.own.policy, config.model), (engine.other.policy, config.reference.pretrained())
+        engine = TwoModels(*(build_engine(each, settings, lambda line: None) for each, settings in pairs))
+    return policy, engine
 
 
 def load_sharded(

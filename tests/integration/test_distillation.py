@@ -79,6 +79,16 @@ def test_a_resumed_run_repeats_the_bytes_and_knows_its_reference(rlhf: Rlhf, tea
     assert "the reference changed since the run began" in outcome.err
 
 
+def test_a_fork_reads_the_teacher_by_the_arithmetic_that_the_run_began_with(rlhf: Rlhf, teacher: Path) -> None:
+    """Where the policy's engine cannot be invariant and the reference's can, neither is, from the beginning."""
+    settings = *distil(teacher), "model.engine=transformers", "steps=2", "checkpoint.every=1", "checkpoint.keep=3"
+    assert rlhf("train", *settings, "run_dir=whole").code == 0
+    assert json.loads(Path("whole/config.json").read_text())["invariant"] is False
+    for step in range(2):
+        assert rlhf("fork", f"whole@{step}", f"run_dir={step}", "display=quiet").code == 0
+        assert contents(Path(str(step))) == contents(Path("whole"))
+
+
 def test_the_oracle_samples_the_reference_that_is_set(rlhf: Rlhf, teacher: Path) -> None:
     short = "max_new_tokens=4", "--samples", "4", "--json"
     by_reference = rlhf("oracle", *SHORT, "reference=model", f"reference.path={teacher}", *short)
