@@ -102,7 +102,7 @@ def _show_answer(sweep: SweepRecord, display: str) -> None:
             write_page(sweep.folder / REPORT, sweep_page.html(sweep, result), overwrite=False)
         page = sweep.folder / REPORT
     except UserError as error:
-        print_note(f"no {REPORT}: {error.line()}")
+        print_note(error.line())
     show_answer(result, display, page)
 
 

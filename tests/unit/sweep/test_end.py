@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,21 @@ def test_a_page_that_cannot_be_written_is_a_note(tmp_path: Path, capsys: pytest.
     with open_sweep(two_by_two(tmp_path)):
         pass
     assert capsys.readouterr().err.startswith("note: a folder, and no file for a page (")
+
+
+def test_a_full_disk_is_named_with_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, text: str, encoding: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sweep = two_by_two(tmp_path)
+    monkeypatch.setattr(Path, "write_text", full)
+    with open_sweep(sweep):
+        pass
+    page = tmp_path / "report.html"
+    said = f"note: the disk refuses: No space left on device ({page}); fix: free space or rights\n"
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_a_page_of_others_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
