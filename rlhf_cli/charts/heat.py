@@ -46,7 +46,7 @@ def _cell(value: float, share: float, x: float, y: float, wide: float) -> list[s
     if not math.isfinite(value):
         return [text("middle", *place, "–")]
     opacity = FAINTEST + (STRONGEST - FAINTEST) * share
-    shown = f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+    shown = f"{value:z.3f}".replace("-", "−")
     return [_rectangle("cell c0", x, y, wide, opacity), text("middle", *place, shorten(shown, wide - 4))]
 
 

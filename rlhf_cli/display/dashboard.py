@@ -21,10 +21,10 @@ from rlhf_cli.types import Metrics
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 CURVES: Final = (  # metric, name, format; the objective leads
-    ("objective", "J = reward - β·KL", "{:+.3f}"),
-    ("reward/mean", "reward", "{:+.3f}"),
-    ("kl/seq", "KL, nats", "{:.2f}"),
-    ("policy/entropy", "entropy, nats", "{:.2f}"),
+    ("objective", "J = reward - β·KL", "{:+z.3f}"),
+    ("reward/mean", "reward", "{:+z.3f}"),
+    ("kl/seq", "KL, nats", "{:z.2f}"),
+    ("policy/entropy", "entropy, nats", "{:z.2f}"),
     ("completion/length", "length, tokens", "{:.1f}"),
 )
 LOSSES: Final = (
@@ -36,7 +36,7 @@ LOSSES: Final = (
 PAIRS: Final = (
     ("loss", "loss", "{:.4f}"),
     ("accuracy", "accuracy", "{:.1%}"),
-    ("margin", "chosen - rejected", "{:+.3f}"),
+    ("margin", "chosen - rejected", "{:+z.3f}"),
     ("grad_norm", "gradient norm", "{:.3f}"),
 )
 """Curves of preferences."""

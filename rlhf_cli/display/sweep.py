@@ -121,7 +121,7 @@ def _table(standings: Sequence[Standing], console: Console, total: int) -> Rende
 
 def _row(standing: Standing) -> tuple[RenderableType, ...]:
     metrics = standing.metrics or {}
-    values = (("objective", "+.3f"), ("reward/mean", "+.3f"), ("kl/seq", ".2f"))
+    values = (("objective", "+z.3f"), ("reward/mean", "+z.3f"), ("kl/seq", "z.2f"))
     return (
         visible(standing.job.name),
         Text(standing.state, style=STYLES[standing.state]),

@@ -29,14 +29,14 @@ def held_out_figures(metrics: Mapping[str, float]) -> str | None:
 def figures(metrics: Mapping[str, float], prefix: str) -> str:
     """Put J, reward, KL and length of a step in a line; with the prefix `eval/` those of an evaluation."""
     columns = (
-        ("objective", "J", "+.3f"),
-        ("reward/mean", "reward", "+.3f"),
-        ("kl/seq", "KL", ".2f"),
+        ("objective", "J", "+z.3f"),
+        ("reward/mean", "reward", "+z.3f"),
+        ("kl/seq", "KL", "z.2f"),
         ("completion/length", "length", ".1f"),
     )
-    parts = [f"{label} {round(metric(metrics, prefix + name), 3) + 0.0:{form}}" for name, label, form in columns]
+    parts = [f"{label} {metric(metrics, prefix + name):{form}}" for name, label, form in columns]
     share = metrics.get(f"{prefix}optimum")
-    return "  ".join(parts if share is None else [*parts, f"optimum {round(share) + 0.0:.0f} %"])
+    return "  ".join(parts if share is None else [*parts, f"optimum {share:z.0f} %"])
 
 
 def losses(metrics: Mapping[str, float], prefix: str) -> str:

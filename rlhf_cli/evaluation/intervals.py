@@ -137,7 +137,7 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 
 def with_error(value: Estimate | Share, digits: int, sign: str = "") -> str:
     """The mean and the half-width of its 95 % interval, or a share's two ends; `sign="+"` shows a plus too."""
-    mean = f"{round(value.mean, digits) + 0.0:{sign}.{digits}f}"  # never -0.000
+    mean = f"{value.mean:{sign}z.{digits}f}"  # z: never -0.000
     if isinstance(value, Share):
         return f"{mean} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
     return f"{mean} ± {value.half_width:.{digits}f}"

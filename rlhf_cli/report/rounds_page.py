@@ -58,7 +58,7 @@ def verdict(number: int, truth: Sequence[Truth]) -> str:
     true, proxy = (change(first, last, name) for name in ("true", "proxy"))
     rose = "rose" if true.low > 0 else "fell" if true.high < 0 else "did not change measurably"
     words = f"Round {number}: the true reward {rose}, {with_error(true, 3, '+')} on {true.count} held-out prompts"
-    words += f", for {estimate(last.kl).mean:.2f} nats of KL; "
+    words += f", for {estimate(last.kl).mean:z.2f} nats of KL; "
     words += f"the reward model's score changed by {with_error(proxy, 3, '+')}."
     if (peak := overoptimised_from(truth)) is not None:
         lost = with_error(change(peak, last, "true"), 3, "+")

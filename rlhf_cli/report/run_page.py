@@ -87,7 +87,7 @@ def model_name(config: Row) -> str:
 def verdict(comparison: Comparison) -> str:
     """One sentence: whether the objective changed on the held-out prompts."""
     objective, reward, kl = (comparison.change[name] for name in ("objective", "reward", "kl"))
-    levels = f"J {with_error(objective, 3, '+')}, reward {with_error(reward, 3, '+')}, for {kl.mean:.2f} nats of KL"
+    levels = f"J {with_error(objective, 3, '+')}, reward {with_error(reward, 3, '+')}, for {kl.mean:z.2f} nats of KL"
     if objective.low > 0:
         return f"The objective rose on {objective.count} held-out prompts: {levels}."
     if objective.high < 0:
@@ -185,7 +185,7 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     samples = []
     for prompt, row in list(by_prompt.items())[:SHOWN]:
         end = ", cut at max_new_tokens" if row.get("truncated") else ""
-        name = f"step {row['step']}: score {number(row.get('score')):.3f}, KL {number(row.get('kl')):.2f} nats{end}"
+        name = f"step {row['step']}: score {number(row.get('score')):z.3f}, KL {number(row.get('kl')):z.2f} nats{end}"
         samples.append((prompt, name, str(row.get("completion", ""))))
     return samples
 

@@ -144,7 +144,7 @@ def _lower(choice: Choice, place: int) -> str:
     if difference is None:
         return "lower by what nobody can tell (no seed and prompts in common)"
     ends = difference.interval
-    mean, low, high = (f"{round(v, 3) + 0.0:.3f}" for v in (ends.mean, ends.low, ends.high))
+    mean, low, high = (f"{v:z.3f}" for v in (ends.mean, ends.low, ends.high))
     return f"lower by {mean} (95 %: {low} to {high})"
 
 

@@ -29,7 +29,7 @@ def show_oracle(oracle: Oracle) -> None:
     for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective\nsamples", "trust"):
         table.add_column(name, justify="right")
     for point in oracle.points:
-        figures = [f"{round(v, 3) + 0.0:.3f}" for v in (point.reference, point.optimum, point.reward, point.kl)]
+        figures = [f"{v:z.3f}" for v in (point.reference, point.optimum, point.reward, point.kl)]
         figures[1] += f" ± {1.96 * point.optimum_se:.3f}"
         effective = f"{point.effective:.1f} (min {point.least_effective:.1f})"
         own = "bold" if math.isclose(point.beta, oracle.beta) else ""
@@ -74,5 +74,5 @@ def _best_of(oracle: Oracle) -> RenderableType:
         table.add_column(name, justify="right")
     for best in oracle.best_of:
         values = (best.reward, best.kl, best.reward - oracle.beta * best.kl)
-        table.add_row(str(best.n), *(f"{round(value, 3) + 0.0:.3f}" for value in values))
+        table.add_row(str(best.n), *(f"{value:z.3f}" for value in values))
     return table

@@ -73,9 +73,9 @@ def _figures(run: RunStatus, state: str) -> tuple[str, ...]:
     return (
         state,
         f"{_or_dash(run.step, 'd')}/{_or_dash(run.steps, 'd')}",
-        _or_dash(run.objective, "+.3f"),
-        _or_dash(run.reward, "+.3f"),
-        _or_dash(run.kl, ".2f"),
+        _or_dash(run.objective, "+z.3f"),
+        _or_dash(run.reward, "+z.3f"),
+        _or_dash(run.kl, "z.2f"),
         "none" if run.checkpoint is None else str(step_of(run.checkpoint)),
     )
 
@@ -91,7 +91,7 @@ def _about(run: RunStatus, common: Collection[str]) -> str:
 
 def _held_out(figures: Mapping[str, float]) -> str:
     if "objective" in figures:
-        return f"J {figures['objective']:+.3f}, reward {figures['reward']:+.3f}, KL {figures['kl']:.2f}"
+        return f"J {figures['objective']:+z.3f}, reward {figures['reward']:+z.3f}, KL {figures['kl']:z.2f}"
     accuracy = f", accuracy {figures['accuracy']:.1%}" if "accuracy" in figures else ""
     return f"loss {figures['loss']:.3f}{accuracy}"
 

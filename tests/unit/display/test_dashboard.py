@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.display.dashboard import PAIRS, Dashboard, sparkline
-from rlhf_cli.display.words import metric
+from rlhf_cli.display.dashboard import CURVES, PAIRS, Dashboard, sparkline
+from rlhf_cli.display.words import figures, metric
 from tests.unit.display.samples import (
     DANGEROUS,
     HELD_OUT,
@@ -210,6 +210,13 @@ def test_a_kl_that_is_rounding_is_none(kl: float, shown: float) -> None:
     assert math.copysign(1, metric({"kl/seq": kl}, "kl/seq")) == 1
     assert metric({"kl/seq": kl}, "kl/seq") == metric({"kl/seq_k1": kl}, "kl/seq") == shown
     assert metric({"reward/mean": kl}, "reward/mean") == kl
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in CURVES if name != "completion/length"])
+def test_no_figure_is_a_zero_with_a_minus(name: str) -> None:
+    form = next(form for known, _, form in CURVES if known == name)
+    assert form.format(-1e-4).lstrip("+") == form.format(0.0).lstrip("+")
+    assert "-" not in figures({name: -1e-4}, "").partition("length")[0]
 
 
 def test_a_curve_with_gaps_is_drawn_with_gaps() -> None:

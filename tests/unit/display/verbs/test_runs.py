@@ -36,6 +36,16 @@ def test_runs_are_told_apart_by_what_differs_and_by_held_out_figures(
     ]
 
 
+def test_no_figure_is_a_zero_with_a_minus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A KL may be a rounding below 0."""
+    figures = {"objective": -1e-9, "reward/mean": -1e-4, "kl/seq": -1e-8}
+    write_run(tmp_path / "a", ["seed=1"], {"step": 1, **figures, **{f"eval/{name}": v for name, v in figures.items()}})
+    show_runs(list_runs(tmp_path), {})
+    out = capsys.readouterr().out
+    assert "held-out at step 1: J +0.000, reward +0.000, KL 0.00" in out
+    assert "-0.0" not in out
+
+
 def test_a_run_of_supervised_training_has_its_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "a", ["steps=4"], {"step": 2, "heldout/loss": 0.5, "heldout/accuracy": 0.75})
     config = {"steps": 4, "model": {"kind": "tiny"}, "objective": {"kind": "dpo"}}
