@@ -88,8 +88,9 @@ class TrainingConfig(Settings):
     max_new_tokens: int = Field(ge=1)
     """Longest completion, in tokens."""
     microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)]
-    """Completions that go through the model at once in scoring and updating; auto: as many as the memory allows.
-    The gradient does not depend on it, but for rounding and for the masks of `model.lora.dropout`."""
+    """Completions that go through the model at once in scoring and updating; auto: as many as the memory allows, on a
+    CPU up to 2,048 tokens. The gradient does not depend on it, but for rounding and for the masks of
+    `model.lora.dropout`."""
     evaluate: HeldOut
     checkpoint: Free[Checkpoint]
     sinks: Free[Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], BeforeValidator(as_tuple)]]
@@ -106,8 +107,8 @@ class TrainingConfig(Settings):
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
     """Type of the frozen weights; the adapter is always float32. auto: bfloat16 on a GPU, and on a CPU with
-    instructions for it (AVX-512 BF16 or AMX) where the model's file is in bfloat16 or quantised; otherwise float32. A
-    run keeps the one that it began with."""
+    instructions for it (AVX-512 BF16 or AMX) where the model's file is in bfloat16 or quantised and no `model.adapter`
+    is merged into it; otherwise float32. A run keeps the one that it began with."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     """CPU threads; null: as many as torch takes, and in an `invariant` run fewer while other programs keep the cores
     busy. Without `invariant`, a run repeats bit for bit only with the same number."""

@@ -16,7 +16,8 @@ def main(argv: list[str]) -> None:
         "tokenizer, chat template, generation config and a model card.",
     )
     add_arguments(parser, "OUT", "folder")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the written weights")
+    about = "of the written weights (default float32)"
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help=about)
     options = parser.parse_args(argv)
     out = find_place(options.out)
     with scratch_beside(out) as scratch:  # before the model is loaded: the disk may refuse
