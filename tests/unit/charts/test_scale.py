@@ -24,6 +24,7 @@ SIZES = st.floats(-1e30, 1e30).filter(lambda value: value == 0 or abs(value) > 1
         (0.0, 25.0, [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]),
         (0.0, 0.3 - 1e-17, [0.0, 0.1, 0.2, 0.3]),  # rounding is no reason for another step, nor for a tick less
         (0.0, 1.5 * (1 + 1e-10), [0.0, 0.5, 1.0, 1.5]),
+        (0.0, 1.0 + 1e-10, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
     ],
 )
 def test_ticks_are_round_and_exact(low: float, high: float, inside: list[float]) -> None:
@@ -34,6 +35,7 @@ def test_ticks_outside_hold_the_range() -> None:
     assert ticks(-0.3, 0.5, 5, outside=True) == [-0.4, -0.2, 0.0, 0.2, 0.4, 0.6]
     assert ticks(0.0, 1.0, 5, outside=True) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]  # on the ends already
     assert ticks(-1e-8, 3.0, 5, outside=True) == [0.0, 1.0, 2.0, 3.0]  # rounding below zero is no reason for -1
+    assert ticks(0.0, 1.0 + 1e-8, 5, outside=True) == [0.0, 0.5, 1.0]  # nor is it one for 1.5
     assert ticks(0.6, 1.6, 5, outside=True) == [0.6, 0.8, 1.0, 1.2, 1.4, 1.6]  # although 0.6 / 0.2 < 3
 
 
@@ -97,7 +99,7 @@ def test_log_ticks_lie_inside(a: float, b: float, count: int) -> None:
         ([0.0, 9e5], ["0", "900000"]),
         ([0.0, 1e6], ["0", "1e6"]),
         ([1.0, 2.0, 2.5], ["1.0", "2.0", "2.5"]),
-        ([0.0, 0.1, 0.2, 0.3], ["0.0", "0.1", "0.2", "0.3"]),
+        ([0.0, 0.1 * (1 - 1e-12), 0.2], ["0.0", "0.1", "0.2"]),
         ([], []),
     ],
 )
@@ -121,6 +123,7 @@ def test_a_scale_maps_ends_to_ends() -> None:
     [
         (0.04, 8.0, [0.01, 0.1, 1.0, 10.0]),
         (0.1, 100.0, [0.1, 1.0, 10.0, 100.0]),  # on the ends already
+        (0.1 * (1 - 1e-12), 100.0 * (1 + 1e-12), [0.1, 1.0, 10.0, 100.0]),
         (2.0, 3.0, [1.0, 10.0]),
         (1.0, 1.0 + 1e-12, [1.0, 10.0]),  # never one alone
         (1e-3, 1e9, [1e-3, 1.0, 1e3, 1e6, 1e9]),  # 12 decades in 5 steps: every third

@@ -26,3 +26,16 @@ def test_the_answer_is_the_one_that_is_compared(kind: str, extract: str | None, 
 
 def test_the_answer_to_a_reward_of_another_kind_is_the_text() -> None:
     assert made("sentiment").answer(" Fine. ") == "Fine."
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "wrong"),
+    [
+        (None, "72", None),
+        (r"#### (\d+)", "so #### 72", None),
+        (r"#### (\d+)", "72", "has no match for extract_expected"),
+        (r"#### (\d+)", None, "is missing"),
+    ],
+)
+def test_a_row_without_a_right_answer_is_wrong(pattern: str | None, value: str | None, wrong: str | None) -> None:
+    assert made("exact_match", extract_expected=pattern).wrong_value(value) == wrong
