@@ -102,7 +102,7 @@ def is_number(text: str) -> bool:
 
 def is_file(choice: str) -> bool:
     """Whether a choice of `config` is a file rather than a preset."""
-    return "/" in choice or choice.startswith("~") or choice.endswith((".yaml", ".yml"))
+    return "/" in choice or choice.startswith("~") or choice.lower().endswith((".yaml", ".yml"))
 
 
 def preset_path(choice: str) -> Path:
@@ -161,7 +161,8 @@ def check_option(group: str, choice: str, base: Path, *, in_file: bool = False) 
         path = Path(os.path.abspath(base / os.path.expanduser(choice)))
         if not path.is_file():
             siblings = [str(Path(choice).parent / p.name) for p in path.parent.glob("*.y*ml")]
-            close = difflib.get_close_matches(choice, siblings, n=1, cutoff=0.7)
+            own = [name for name in siblings if Path(name).with_suffix("") == Path(choice)]  # its ending was left out
+            close = own or difflib.get_close_matches(choice, siblings, n=1, cutoff=0.7)
             raise UserError(f"config={choice}: no such file{f'; did you mean {close[0]}?' if close else ''}")
         return str(path)
     if choice in options(group) or (takes_numbers(group) and is_number(choice)):

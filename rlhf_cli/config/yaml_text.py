@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf_cli.config.security import secret_error
 from rlhf_cli.config.typed import refuse_two_characters, refuse_unclear
 from rlhf_cli.credentials import kind_of_secret
+from rlhf_cli.data.files import find_odd_line
 from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.json_text import why_unreadable
 from rlhf_cli.paths import relative_to_here, why_irregular
@@ -38,8 +39,11 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         if path.stat().st_size > _LARGEST:
             raise UserError(f"{relative_to_here(path)}: {path.stat().st_size:,} bytes are no config")
         return _parse(path.read_text(encoding="utf-8"), str(relative_to_here(path)))
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{relative_to_here(path)}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    except UnicodeDecodeError as e:
+        place = f"{relative_to_here(path)}:{find_odd_line(path)}"
+        raise UserError(f"{place}: not UTF-8 text", fix="save it as UTF-8") from e
+    except OSError as e:
+        raise UserError(f"{relative_to_here(path)}: cannot be read: {e.strerror or e}") from e
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
@@ -123,6 +127,8 @@ def _explain(error: yaml.MarkedYAMLError) -> tuple[str, Any, str]:
         return "a quote without its end", error.context_mark, "close it"
     if "flow" in context:
         return f"a bracket without its end: {problem}", error.context_mark, "close it"
+    if problem == "but found another document":
+        return "a second document, behind ---", mark, "leave one of them"
     fixes = {"duplicate": "leave one of them", "key that is no text": "put it in quotes"}
     return problem, mark, next((fix for part, fix in fixes.items() if part in problem), "")
 

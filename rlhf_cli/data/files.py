@@ -40,6 +40,12 @@ def file_errors(file: Path, name: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise bad_data(f"not UTF-8 text: {error.reason} at byte {error.start}", name, "save it as UTF-8") from error
+        raise bad_data("not UTF-8 text", f"{name}:{find_odd_line(file)}", "save it as UTF-8") from error
     except OSError as error:
         raise bad_data(f"cannot be read: {error.strerror}", file) from error
+
+
+def find_odd_line(file: Path) -> int:
+    """The number of the first line of a file that is not UTF-8 text."""
+    with file.open("rb") as lines:
+        return next((at for at, line in enumerate(lines, start=1) if line.decode(errors="ignore").encode() != line), 1)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from rlhf_cli.evaluation.ranks import spearman
 from rlhf_cli.functional.returns import ROUNDING
+from rlhf_cli.plural import plural
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.texts import quote
 
@@ -79,7 +80,7 @@ def check_batch(first: ByNumber, alone: ByNumber, texts: Sequence[str], *, is_re
     if count:
         what = f"{count} of {len(alone)} scores differ when the completion is alone, {apart}: {text}"
         return Finding("batch", "wrong", what)
-    return Finding("batch", "ok", f"{len(alone)} completions have the same score alone")
+    return Finding("batch", "ok", f"the same score alone, for {plural(len(alone), 'completion')}")
 
 
 def check_range(scores: ByNumber, highest: float) -> Finding:

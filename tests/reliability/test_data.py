@@ -88,7 +88,7 @@ def test_a_bad_row(row: str, said: str, rlhf: Rlhf, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_model")
 def test_bytes_that_are_no_text(rlhf: Rlhf, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(b'{"prompt": "\xff"}\n')
-    refused(rlhf("train", *DATA), "not UTF-8 text: ", tmp_path)
+    refused(rlhf("train", *DATA), "not UTF-8 text (p.jsonl:1)", tmp_path)
 
 
 @pytest.mark.case(46)

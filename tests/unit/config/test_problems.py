@@ -111,6 +111,7 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("model=5", f"model=5: no such option; have {OPTIONS['model']}"),
         ("config=tinny", f"config=tinny: no such preset; have {OPTIONS['config']}; did you mean tiny?"),
         ("config=near.yml", "config=near.yml: no such file; did you mean near.yaml?"),
+        ("config=./near", "config=./near: no such file; did you mean near.yaml?"),
         ("config=near", f"config=near: no such preset; have {OPTIONS['config']}; did you mean near.yaml?"),
         (
             "samples_per_prompt=1",
@@ -261,9 +262,20 @@ def test_a_file_elsewhere_is_named_in_full(tmp_path_factory: pytest.TempPathFact
     assert refused(f"config={file}").startswith(f"{file}:2: not valid YAML")
 
 
+def test_a_second_document_is_refused(cwd: Path, refused: Refused) -> None:
+    write(cwd / "r.yaml", "steps: 3\n---\nsteps: 4\n")
+    said = "r.yaml:2: not valid YAML: a second document, behind ---; fix: leave one of them"
+    assert refused("config=r.yaml") == said
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(cwd: Path, refused: Refused) -> None:
+    write(cwd / "R.YAML", "stpes: 3\n")
+    assert "R.YAML:1: unknown setting 'stpes'" in refused("config=R.YAML")
+
+
 def test_a_file_that_cannot_be_read(cwd: Path, refused: Refused) -> None:
-    (cwd / "r.yaml").write_bytes(b"\xff")
-    assert refused("config=r.yaml").startswith("r.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff")
+    (cwd / "r.yaml").write_bytes("# für\nsteps: 3 # für\n".encode() + b"# f\xfcr\n")
+    assert refused("config=r.yaml") == "r.yaml:3: not UTF-8 text; fix: save it as UTF-8"
 
 
 _KEYS = st.sampled_from(

@@ -184,18 +184,19 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "line"),
     [
-        (b'{"prompt": "caf\xe9"}', "invalid continuation byte at byte 15"),
-        (b"\x1f\x8b\x08", "invalid start byte at byte 1"),
+        (b'{"prompt": "caf\xe9"}', 1),
+        (b'{"prompt": "caf\xc3\xa9"}\n' * 9999 + b'{"prompt": "caf\xe9"}', 10000),
+        (b"\x1f\x8b\x08", 1),
     ],
-    ids=["latin-1", "gzip"],
+    ids=["latin-1", "far behind", "gzip"],
 )
-def test_bytes_that_are_not_utf_8_are_refused(content: bytes, reason: str, file: Path) -> None:
+def test_bytes_that_are_not_utf_8_are_refused(content: bytes, line: int, file: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(UserError) as caught:
         read_prompts(str(file))
-    assert caught.value.line() == f"not UTF-8 text: {reason} (prompts.jsonl); fix: save it as UTF-8"
+    assert caught.value.line() == f"not UTF-8 text (prompts.jsonl:{line}); fix: save it as UTF-8"
     assert caught.value.exit_code == EXIT_DATA
 
 
