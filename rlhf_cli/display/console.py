@@ -35,14 +35,14 @@ class ResultConsole(PlainConsole):
         self.quiet = True
         raise BrokenPipeError
 
-    def print_fact(self, name: str, text: str, column: int = 11) -> None:
+    def print_fact(self, name: str, text: str, column: int = 11, style: str = "") -> None:
         """Print a name, and the text in its own column: broken between words on a terminal, one line elsewhere."""
         if not self.is_terminal:
-            self.print(f"{name:<{column}}{text}", soft_wrap=True)
+            self.print(f"{name:<{column}}{text}", style=style, soft_wrap=True)
             return
         row = Table.grid()
         if column:
             row.add_column(width=column)
         row.add_column(overflow="fold")
-        row.add_row(*[name] * bool(column), Text(text))
+        row.add_row(*[name] * bool(column), Text(text, style=style))
         self.print(row)

@@ -158,7 +158,7 @@ TYPED = {
     ),
     "output layer": (["model.lora.target_modules=[lm_head]"], 2, "the adapter covers the output layer"),
     "device that is missing": (["device=cuda:7"], 2, "no cuda:7 on this machine (device); fix: use device=auto or "),
-    "run that is missing": (["resume=nowhere"], 5, "nowhere); fix: name a run's folder, or one of its checkpoints"),
+    "run that is missing": (["resume=nowhere"], 5, "nowhere); fix: name a run's folder"),
 }
 
 

@@ -48,7 +48,7 @@ def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> 
             line.stylize(STYLES[rows[run.folder][0]], 0, widths[0] + 2)
             console.print(line, soft_wrap=True)
             if about := _about(run, common):
-                console.print(Text(visible(f"    {about}"), style="dim"), soft_wrap=True)
+                console.print_fact("", visible(about), 4, "dim")
     _explain(console, runs, sweeps, failed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def test_runs_are_told_apart_by_what_differs_and_by_held_out_figures(
         "SmolLM2 · rloo · length  beta=0.1  held-out at step 2: J +0.250, reward +0.500, KL 2.50",
         r'SmolLM2 · rloo · length  model.stop=["\n"]',
     ]
+
+
+def test_a_terminal_breaks_what_a_run_is_between_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    write_run(tmp_path / "a", ["steps=4", "evaluate.every=2", "beta=0.1"], {"step": 1})
+    show_runs(list_runs(tmp_path), {})
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()]
+    assert [line for line in lines if line.startswith("    ")] == [
+        "    SmolLM2 · rloo · length  steps=4", "    evaluate.every=2 beta=0.1",
+    ]  # fmt: skip
 
 
 def test_no_figure_is_a_zero_with_a_minus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
