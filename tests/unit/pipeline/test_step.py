@@ -485,6 +485,14 @@ class TestAlarms:
             complete(run, advantages_of(rollout=cut), LEARNED, None)
         assert [note.split(": ")[1] for note in notes_of(run) if "truncation" in note] == ["truncation"]
 
+    def test_three_of_ten_in_the_first_step_were_not_noted_so_the_alarm_is(self, make_run: MakeRun) -> None:
+        run = make_run(build(tiny()), steps=20)
+        for cut in (3, *[10] * 10):
+            rollout = rollout_of([[1, 1]] * 10, samples=2, truncated=[True] * cut + [False] * (10 - cut))
+            scored = scored_of(rollout, [1.0, 3.0] * 5, exact_kl=torch.full((10, 2), 0.1))
+            complete(run, Advantages(scored, torch.ones(10, 2)), LEARNED, None)
+        assert len([note for note in notes_of(run) if "truncation" in note]) == 1
+
     def test_stop_ends_the_run_with_the_step_complete(self, make_run: MakeRun) -> None:
         run = make_run(build(tiny()), on_alarm="stop", steps=3)
         complete(run, advantages_of(), LEARNED, None)
