@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.binding import CONFIGS, bind, changed, is_own, own_hash, read_record, write_config, write_record
+from rlhf_cli.runs.binding import (
+    CONFIGS,
+    bind,
+    changed,
+    is_own,
+    own_hash,
+    read_record,
+    read_steps_of,
+    write_config,
+    write_record,
+)
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.resume import read_config
 from tests.reliability.crashing import CrashingDisk, Killed
@@ -122,6 +132,40 @@ class TestConfig:
             write_config(folder, as_text(steps=12))
             assert read_config(folder, checkpoint)["steps"] == 12
         assert seen == {6, 9}
+
+
+class TestSteps:
+    """The number of steps that a checkpoint's run was to have."""
+
+    @pytest.mark.parametrize(
+        ("then", "now", "found"),
+        [
+            (6, 6, 6),
+            (6, 9, 6),
+            (9, 6, 9),
+            (2, 9, 2),  # those of the checkpoint itself
+            (9_999, 6, 9_999),
+            (10_000, 6, None),  # nobody tries so many
+            (19_999, 2_000, 19_999),  # ten times as many as now
+            (20_000, 2_000, None),
+        ],
+    )
+    def test_it_is_found_by_the_hash_of_the_settings_of_then(
+        self, then: int, now: int, found: int | None, tmp_path: Path
+    ) -> None:
+        checkpoint = begin(tmp_path, steps=then)
+        write_config(tmp_path, as_text(steps=now))
+        assert read_steps_of(tmp_path, checkpoint) == found
+
+    def test_it_is_not_known_where_more_changed_since(self, tmp_path: Path) -> None:
+        checkpoint = begin(tmp_path)
+        write_config(tmp_path, as_text(steps=9, lr=0.5))
+        assert read_steps_of(tmp_path, checkpoint) is None
+
+    def test_a_checkpoint_of_an_earlier_version_has_those_of_now(self, tmp_path: Path) -> None:
+        begin(tmp_path)
+        earlier = publish(tmp_path / "checkpoints", 4, {"state.json": b"{}"})
+        assert read_steps_of(tmp_path, earlier) == 6
 
 
 class TestRecord:
