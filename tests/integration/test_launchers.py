@@ -80,5 +80,4 @@ def test_a_trial_goes_on_when_the_time_of_its_job_is_up(rlhf: Rlhf, tmp_path: Pa
     (trial,) = map(record.path, record.trials)
     assert (trial / "log.txt").read_text().count("stopped: SIGUSR1") == 1
     assert rlhf("train", *common, "beta=0.1", "run_dir=one").code == 0
-    del (told := contents(trial))["evaluations.jsonl"], (whole := contents(tmp_path / "one"))["evaluations.jsonl"]
-    assert told == whole
+    assert contents(trial) == contents(tmp_path / "one")
