@@ -30,11 +30,11 @@ def has_place(value: float, log: bool) -> bool:
 
 
 def extent(values: Sequence[float], log: bool = False) -> tuple[float, float]:
-    """The smallest and largest value, moved apart where they nearly coincide; without values 0 .. 1 or 1 .. 10."""
+    """The smallest and largest value, moved apart where they differ by rounding; without values 0 .. 1 or 1 .. 10."""
     if not values:
         return (1.0, 10.0) if log else (0.0, 1.0)
     low, high = min(values), max(values)
-    if high - low > max(1e-9 * max(abs(low), abs(high)), 1e-300):
+    if high - low > max(1e-6 * max(abs(low), abs(high)), 1e-300):
         return low, high
     if log:
         return low / 2, high * 2

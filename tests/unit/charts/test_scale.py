@@ -56,6 +56,7 @@ def test_any_extent_has_ticks_that_hold_it(values: list[float], count: int) -> N
 def test_equal_values_get_room_on_both_sides() -> None:
     assert extent([5.0, 5.0]) == (4.5, 5.5)
     assert extent([1e9, 1e9 + 1e-6]) == pytest.approx((0.9e9, 1.1e9))  # too close to tell apart in a label
+    assert extent([0.2, 0.2 + 1.9e-7]) == pytest.approx((0.18, 0.22), rel=1e-6)  # float32's rounding
     assert extent([0.0]) == (0.0, 1.0)
     assert extent([8.0], log=True) == (4.0, 16.0)
     assert extent([3.0, 3.5]) == (3.0, 3.5)
