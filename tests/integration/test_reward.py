@@ -98,6 +98,17 @@ def test_mistakes(rlhf: Rlhf, completions: Path, argv: tuple[str, ...], code: in
     assert len(outcome.err.strip().splitlines()) <= 2
 
 
+@pytest.mark.parametrize(("name", "said"), [("g", "g is not there, only f"), ("f", "f takes no completions")])
+def test_a_function_that_cannot_be_called_is_named_before_a_model_is_loaded(
+    name: str, said: str, rlhf: Rlhf, completions: Path
+) -> None:
+    (completions / "r.py").write_text("def f(prompt):\n    return 1.0\n")
+    outcome = rlhf("reward", "test", "config=tiny", "reward=python", f"reward.function=r.py:{name}")
+    assert outcome.code == 4
+    assert said in outcome.err
+    assert "loading" not in outcome.err
+
+
 def test_a_line_without_a_completion(rlhf: Rlhf, completions: Path) -> None:
     (completions / "c.jsonl").write_text('{"prompt": "p", "completion": "a"}\n{"prompt": "p"}\n')
     outcome = rlhf(*FILE, "reward=characters")

@@ -24,6 +24,7 @@ from rlhf_cli.prompts.rows import Rows, read_all, with_evaluations
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.examine import Group, examine, group_completions
+from rlhf_cli.rewards.execution.scorer import SourceScorer
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verbs import REWARD_TRAIN
 
@@ -53,10 +54,12 @@ def main(argv: list[str]) -> int:
     """Train a reward model; or collect completions, examine the reward and print: results on stdout."""
     if argv[:1] == [TRAIN]:
         return run_verb(REWARD_TRAIN, argv[1:])
-    options = _parser().parse_intermixed_args(argv or [""])
+    fix = f"rlhf reward {TEST} ... or rlhf reward {TRAIN} ..."
+    if not argv:
+        raise UserError("no verb 'reward' alone", fix=fix)
+    options = _parser().parse_intermixed_args(argv)
     if options.verb != TEST:
-        fix = f"rlhf reward {TEST} ... or rlhf reward {TRAIN} ..."
-        raise UserError(f"unknown verb 'reward {options.verb}'" if options.verb else "no verb 'reward' alone", fix=fix)
+        raise UserError(f"unknown verb 'reward {options.verb}'", fix=fix)
     if options.completions and (options.prompts or options.samples):
         what, fix = "a file has its own prompts and completions", "leave --prompts and --samples out"
         raise UserError(what, where="--completions", fix=fix)
@@ -67,6 +70,9 @@ def main(argv: list[str]) -> int:
         watch.note(notice)
     rows = read_all(config, watch)
     check_rows(config.reward.source, rows.held_out)
+    if notice:  # a function that cannot be called is not worth the texts of a model
+        with SourceScorer(config.reward.source, rows.columns, None):
+            pass
     if options.completions:
         groups = group_completions(rows.held_out)
     else:
