@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.ranks.gathering import seat
+from rlhf_cli.ranks import gathering, leader
+from rlhf_cli.ranks.gathering import gather, seat
+from rlhf_cli.ranks.team import Team
 from tests.unit.supervised.support import SFT, settings_of
 from tests.unit.support import config_of
 
@@ -64,3 +69,55 @@ def test_torchrun_cannot_start_another_number(settings: dict[str, int], said: st
     with pytest.raises(UserError) as caught:
         seat(config_of(prompts_per_step=5, **settings))
     assert caught.value.what == said
+
+
+class TestGather:
+    """Who is started, waited for and ended."""
+
+    @pytest.fixture
+    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+        """What is done; no process is started."""
+        done: list[tuple[Any, ...]] = []
+
+        class Children:
+            def __init__(self, *given: Any) -> None:
+                done.append(("start", *given))
+
+            def end(self, patience: float) -> None:
+                done.append(("end", patience))
+
+        class Leader:
+            def __init__(self, size: int, children: object, check: object) -> None:
+                done.append(("wait", size, children is not None))
+
+            def close(self) -> None:
+                done.append(("close",))
+
+        monkeypatch.setattr(gathering, "Children", Children)
+        monkeypatch.setattr(leader, "Leader", Leader)
+        return done
+
+    def test_one_process_starts_none(self, told: list[tuple[Any, ...]], tmp_path: Path) -> None:
+        with gather("train", 1, tmp_path, print) as wait:
+            assert type(wait()) is Team
+        assert told == []
+
+    def test_children_have_two_seconds_to_end_once_all_were_there(
+        self, told: list[tuple[Any, ...]], tmp_path: Path
+    ) -> None:
+        with gather("train", 2, tmp_path, print) as wait:
+            wait()
+        assert told == [("start", "train", 2, tmp_path), ("wait", 2, True), ("close",), ("end", 2.0)]
+
+    def test_children_that_nobody_waited_for_are_ended_at_once(
+        self, told: list[tuple[Any, ...]], tmp_path: Path
+    ) -> None:
+        with pytest.raises(KeyError), gather("train", 3, tmp_path, print):
+            raise KeyError
+        assert told == [("start", "train", 3, tmp_path), ("end", 0.0)]
+
+    @pytest.mark.usefixtures("torchrun")
+    def test_torchrun_started_the_others(self, told: list[tuple[Any, ...]], tmp_path: Path) -> None:
+        with gather("train", 4, tmp_path, print) as wait:
+            wait()
+        assert told == [("wait", 4, False), ("close",)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def test_a_line_is_on_disk_as_soon_as_it_is_written(file: Path) -> None:
     log.write({"step": 1, "text": "é", "values": [0.5, None, True]})
     assert file.read_text(encoding="utf-8") == '{"step": 1, "text": "é", "values": [0.5, null, true]}\n'
     log.close()
+
+
+def test_lines_are_put_on_disk_where_there_are_any(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    log = JsonlLog(file)
+    log.sync()
+    assert not file.exists()
+    log.write({"step": 1})
+    log.sync()
+    log.close()
+    assert synced == [file.stat().st_ino]
+    JsonlLog(file).close()
 
 
 def test_an_existing_file_is_continued(file: Path) -> None:
