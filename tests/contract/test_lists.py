@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 
 import rlhf_cli
 from rlhf_cli import errors
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.cli import ROOM_OF
 from rlhf_cli.commands.parts.chatting import COMMANDS
+from rlhf_cli.display.labelling import KEYS
 from rlhf_cli.health.rules import RULES
 from rlhf_cli.health.stopping import Stop
 from rlhf_cli.runs.folder import FILES, FOLDERS, MULTIRUN
+from rlhf_cli.sweep.search import Search
 
 PACKAGE = Path(rlhf_cli.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -110,6 +113,27 @@ def test_the_commands_of_a_chat() -> None:
         r"`/(\w+)", "".join(first + "`" for first in re.findall(r"^\| (`/.*?) \|", page("docs/chat.md"), re.M))
     )
     assert found == list(COMMANDS)
+
+
+def test_the_sections_of_a_runs_page() -> None:
+    templates = PACKAGE / "report" / "templates"
+    text = "".join((templates / f"{name}.html.j2").read_text(encoding="utf-8") for name in ("run", "again"))
+    headings = [heading.partition(", after")[0] for heading in re.findall("<h2>(.*?)</h2>", text)]
+    assert first_cells(page("docs/report.md")) == headings
+
+
+def test_the_settings_of_a_search() -> None:
+    told = re.findall(
+        r"hydra\.sweeper\.(\w+)=(\w+)", section("docs/sweeps.md", "A search").partition("\n\nThe limits")[0]
+    )
+    values = yaml.safe_load(page("configs/hydra/sweeper/optuna.yaml"))
+    assert {key for key, _ in told} == Search.model_fields.keys()
+    shown = {key: yaml.safe_load(value) for key, value in reversed(told)}  # of several values the default comes first
+    assert {**shown, "kl_budget": None, "params": None} == values
+
+
+def test_the_keys_of_a_vote() -> None:
+    assert f"\n{KEYS}\n" in page("docs/feedback.md")
 
 
 def test_every_verb_is_in_a_document() -> None:
