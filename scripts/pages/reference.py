@@ -15,37 +15,43 @@ NAMES = "## Every name"
 
 
 def settings_page() -> str:
-    """docs/settings.md: the settings of each verb, those that verbs share once."""
+    """docs/settings.md: the settings of each verb, but for those that the one before it has alike."""
     parts = [
         "# Every setting\n\n"
         "`scripts/pages/reference.py` writes this page from the schema. `rlhf explain config=...` shows the values of\n"
         "your run, with what sets each; `rlhf schema` writes a JSON schema for an editor. Where options of a group\n"
-        "differ in a default, all are given.\n"
+        "differ in a default, all are given; a preset may have other ones.\n"
     ]
-    seen: set[tuple[str, str]] = set()
+    before, known = "", list[str]()
     for verb in VERBS:
         with composing(verb):
-            parts.append(_verb_part(verb, seen))
+            rows = _rows()
+            parts.append(_verb_part(verb, before, [row for row in rows if row not in known]))
+        before, known = verb.words, rows
     return "\n".join(parts)
 
 
-def _verb_part(verb: Verb, seen: set[tuple[str, str]]) -> str:
+def _verb_part(verb: Verb, before: str, rows: list[str]) -> str:
     lines = [f"## rlhf {verb.words}\n", f"{verb.about[0].upper()}{verb.about[1:]}.\n"]
     lines += [f"- `{group}`: {', '.join(f'`{name}`' for name in options(group))}" for group in sorted(groups())]
-    own = {
-        (key, meaning): kinds
-        for key, each in sorted(meanings().items())
-        for meaning, kinds in each.items()
-        if (key, meaning) not in seen
-    }
-    seen |= set(own)
-    lines += ["", "| setting | default | type and range | meaning |", "|---|---|---|---|"]
-    for (key, meaning), kinds in own.items():
-        of = f"({', '.join(sorted(set(kinds)))}) " if kinds else ""
-        default = " or ".join(f"`{value}`" for value in key_defaults(key)) or "—"
-        allowed = rule(key, next(iter(kinds), None))
-        lines.append(f"| `{key}` | {_cell(default)} | {_cell(allowed)} | {_cell(of + meaning)} |")
+    if before:
+        same = "A setting that `rlhf {}` has with the same default and meaning is left out here."
+        lines += ["", (same if rows else "Its settings are those of `rlhf {}`, defaults and all.").format(before)]
+    if rows:
+        lines += ["", "| setting | default | type and range | meaning |", "|---|---|---|---|", *rows]
     return "\n".join([*lines, ""])
+
+
+def _rows() -> list[str]:
+    """A row for each setting of the current verb, and for each of its meanings."""
+    rows = []
+    for key, each in sorted(meanings().items()):
+        default = " or ".join(f"`{value}`" for value in key_defaults(key)) or "—"
+        for meaning, kinds in each.items():
+            of = f"({', '.join(sorted(set(kinds)))}) " if kinds else ""
+            allowed = rule(key, next(iter(kinds), None))
+            rows.append(f"| `{key}` | {_cell(default)} | {_cell(allowed)} | {_cell(of + meaning)} |")
+    return rows
 
 
 def _cell(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.scripts import load
 
 reference = load("pages/reference.py")
@@ -17,6 +19,17 @@ def test_a_setting_has_its_row() -> None:
     rows = [line for line in reference.settings_page().splitlines() if line.startswith("| `beta.target` ")]
     assert rows == [
         "| `beta.target` | `3.0` | number, above 0 | (adaptive, target) The KL to hold, nats per completion. |"
+    ]
+
+
+def test_a_default_that_another_verb_has_of_its_own_is_told() -> None:
+    _, train, sft, dpo, reward = reference.settings_page().split("\n## ")
+    told = {text.partition("\n")[0]: re.findall(r"^\| `steps` \| `(\d+)`", text, re.MULTILINE) for text in (train, sft)}
+    assert told == {"rlhf train": ["40"], "rlhf sft": ["60"]}
+    assert "| `seed` |" in train
+    assert "| `seed` |" not in sft
+    assert [text.splitlines()[-1] for text in (dpo, reward)] == [
+        f"Its settings are those of `rlhf {before}`, defaults and all." for before in ("sft", "dpo")
     ]
 
 
