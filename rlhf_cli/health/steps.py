@@ -16,7 +16,7 @@ ENTROPY_LOW: Final = 0.02
 """Nats a token: so little entropy is a collapse from any start."""
 KL_SHARE: Final = 0.5
 """KL per token over the reference's entropy per token; 1 where every token has the reference's mean surprise and no
-choice is left. The embedded default ends at 0.05."""
+choice is left. The embedded default ends at 0.02 to 0.04."""
 LEAST_ENTROPY: Final = 0.5
 """Nats a token: a reference that is surer than this is measured as if it were not."""
 KL_COST: Final = 1.0
@@ -24,7 +24,7 @@ KL_COST: Final = 1.0
 KL_COST_Z: Final = 4.0
 """Standard errors by which the objective is below its start although the reward is not."""
 TRUNCATED: Final = 0.9
-"""Share of truncated completions. Below it enough of them end to learn from; the embedded default has up to 0.7."""
+"""Share of truncated completions. Below it enough of them end to learn from; the embedded default has up to 0.8."""
 SAME: Final = 0.8
 """Share of groups without two different scores."""
 STILL: Final = 1e-3
