@@ -151,7 +151,8 @@ def test_a_file(label: Callable[..., Outcome], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (["nowhere"], 3, "no such file of pairs"),
+        (["nowhere"], 5, "no such folder (nowhere); fix: name a run's folder"),
+        (["nowhere.jsonl"], 3, "no such file of pairs"),
         (["."], 5, "no run here"),
         ([".", "x.jsonl"], 5, "no run here"),
         (["a", "b", "c"], 2, "give one run, two runs or one file of pairs"),

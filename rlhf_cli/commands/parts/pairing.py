@@ -16,7 +16,7 @@ from rlhf_cli.runs.folder import RECORD
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import read_last_metrics
 from rlhf_cli.runs.lock import is_locked
-from rlhf_cli.runs.resume import find_named, has_run, read_config
+from rlhf_cli.runs.resume import find_named, has_run, missing_folder, read_config
 from rlhf_cli.types import PromptRow
 
 OTHERS: Final = "only runs of rlhf train leave completions; give pairs in a file: pairs.jsonl"
@@ -65,6 +65,8 @@ def _find(what: Sequence[str]) -> list[Path]:
     """The paths: one file, or runs."""
     paths = [find_named(word) for word in what]
     if len(paths) == 1 and not paths[0].is_dir():
+        if not paths[0].suffix and not paths[0].exists():  # the name of a run, rather than that of a file
+            raise missing_folder(paths[0], what[0])
         return paths
     for path in paths:
         if not path.is_dir() or not has_run(path):
