@@ -64,7 +64,7 @@ def shared_parts(run: SavedRun) -> dict[str, Any]:
         "times": timing(run.timings),
         "timings_a_point": steps_per_point(len(run.timings)),
         "repeat": command_to_repeat(run.record, run.status.verb),
-        "is_changed": is_changed(run.record),
+        "is_changed": isinstance(known := run.record.get(CONFIGS), list) and len(known) > 1,
         "go_on": run.status.continue_command(anywhere=True),
         "is_finished": run.status.state == "finished",
         "config": run.config,
@@ -188,11 +188,6 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
         name = f"step {row['step']}: score {number(row.get('score')):z.3f}, KL {number(row.get('kl')):z.2f} nats{end}"
         samples.append((prompt, name, str(row.get("completion", ""))))
     return samples
-
-
-def is_changed(record: Row) -> bool:
-    """Whether a resume of the run had other settings."""
-    return isinstance(known := record.get(CONFIGS), list) and len(known) > 1
 
 
 def command_to_repeat(record: Row, verb: str, without: Sequence[str] = ()) -> str | None:
