@@ -30,7 +30,7 @@ from rlhf_cli.settings import READ_STRICTLY
 
 FLOOR: Final = 0.1
 """The part of the draws that does not depend on the estimates; no prompt weighs more than 1 / FLOOR."""
-MEMORY: Final = 0.9
+MEMORY: Final = 0.95
 """The factor by which a group counts less than the next one of its prompt: the policy has moved since."""
 POWER: Final = 0.75
 """The power of the estimated spreads that the draws follow: these have errors, and the low ones cost the most noise."""

@@ -3,8 +3,8 @@
 A prompt has WIDTH features, and its completions are the tokens of a vocabulary. The policy's logits are those of the
 reference plus a matrix times the features, which all prompts share. Of half of the prompts the features are 0 and all
 completions have one score; of the others a token's score is linear in the features, so that the optimum is a matrix
-too. Training goes through the stages of a run: sampling, RLOO, the weighted update, AdamW. J of HELD_OUT other prompts
-is exact; the way is from J of the untouched policy to J*.
+too. Training is a run's: sampling, RLOO, the weighted loss, AdamW. J of HELD_OUT other prompts is exact; the way is
+from J of the untouched policy to J*.
 
     ends     the way that is done at the end of a run whose learning rate falls to 0
     noise    the exact noise of the gradient per completion, along such a run
@@ -18,31 +18,23 @@ import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, count, islice, pairwise
 from statistics import fmean
-from typing import Final, cast
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.data.order import PartSize, prompts_of_step
-from rlhf_cli.engine.reading import measure_distance
-from rlhf_cli.engine.tabular import TabularEngine
-from rlhf_cli.evaluation.intervals import estimate, with_error
-from rlhf_cli.functional.returns import token_rewards
-from rlhf_cli.functional.sampling import Sampling
-from rlhf_cli.pipeline.scoring import group_variances
+from rlhf_cli.evaluation.intervals import Estimate, estimate, with_error
+from rlhf_cli.functional.returns import leave_one_out
+from rlhf_cli.functional.sampling import inverse_cdf
 from rlhf_cli.pipeline.update import apply
 from rlhf_cli.prompts.headroom import BLOCK, Headroom, systematic
-from rlhf_cli.ranks.gradient import accumulate_gradient
-from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, Scored
+from rlhf_cli.seeding import seed_for, uniforms
 
 PROMPTS, HELD_OUT, WIDTH, VOCABULARY, SAMPLES = 64, 256, 8, 16, 4
 BETA: Final = 0.3
-RLOO: Final = Rloo(kind="rloo")
 PARTS: Final = (PartSize("", 1.0, PROMPTS),)
 TRIALS: Final = 1000
 """The first seed of the runs that choose the learning rate."""
@@ -85,68 +77,70 @@ class Task:
         return float((reached - start) / (best - start))
 
 
-def train(draws: str, prompts: int, seed: int, lr_at: Callable[[int], float]) -> Iterator[tuple[Tensor, Headroom]]:
-    """Train with `prompts` prompts a step; yield the matrix after each, and the estimates."""
-    task, headroom, step = Task.of(seed), Headroom(), 0
-    matrix = nn.Parameter(torch.zeros(WIDTH, VOCABULARY, dtype=torch.float64))
-    engine = TabularEngine(task.reference[:PROMPTS].unsqueeze(1))
+def train(
+    draws: str, prompts: int, seeds: Sequence[int], lr_at: Callable[[int], float]
+) -> Iterator[tuple[Tensor, Sequence[Headroom]]]:
+    """Train a run of each of S seeds, all at once, with `prompts` prompts a step.
+
+    Yields the matrices [S, WIDTH, VOCABULARY] after each step, and the estimates. A test holds them to the stages of a
+    run: each run is what it would be alone, since AdamW takes each number by itself.
+    """
+    tasks, known = [Task.of(seed) for seed in seeds], [Headroom() for _ in seeds]
+    features = torch.stack([task.features for task in tasks])
+    reference = torch.stack([task.reference for task in tasks])
+    scores = torch.stack([task.scores for task in tasks])
+    matrix = nn.Parameter(torch.zeros(len(seeds), WIDTH, VOCABULARY, dtype=torch.float64))
     optimizer = torch.optim.AdamW([matrix], weight_decay=0.0)
-    while True:
-        # no parameter, but what the engine reads as one: the gradient flows on to the matrix
-        engine.logits = cast("nn.Parameter", (task.reference + task.features @ matrix)[:PROMPTS].unsqueeze(1))
-        chosen = headroom.draw(PARTS, prompts, seed, step) if draws == "headroom" else ()
-        numbers = [number for number, _ in chosen] or [row for _, row in prompts_of_step(step, PARTS, prompts, seed)]
-        scored = roll_out(task, engine, numbers, chosen, seed, step)
-        accumulate_gradient(
-            RLOO.advantages(scored, RunningMean()),
-            torch.arange(len(scored.scores)),
-            RLOO,
-            engine,
-            kl="reward",
-            max_new_tokens=1,
-            microbatch_size=len(scored.scores),
-            tick=lambda: None,
-        )
+    runs, adaptive = torch.arange(len(seeds)).unsqueeze(1), draws == "headroom"
+    for step in count():
+        drawn = [
+            shown.draw(PARTS, prompts, seed, step)
+            if adaptive
+            else tuple((row, 1.0) for _, row in prompts_of_step(step, PARTS, prompts, seed))
+            for seed, shown in zip(seeds, known, strict=True)
+        ]
+        own = runs, torch.tensor([[number for number, _ in one] for one in drawn])
+        weights = torch.tensor([[weight for _, weight in one] for one in drawn], dtype=torch.float64)
+        logits = reference[own] + features[own] @ matrix
+        uniform = uniforms([seed_for(seed, "rollout", step) for seed in seeds], prompts * SAMPLES)
+        spread = logits.detach().repeat_interleave(SAMPLES, 1).flatten(0, 1)
+        tokens = inverse_cdf(spread, uniform.flatten(), 1.0)[0].view(len(seeds), prompts, SAMPLES)
+        logprobs, theirs = (torch.log_softmax(some, -1).gather(2, tokens) for some in (logits, reference[own]))
+        returns = scores[own].gather(2, tokens) - BETA * (logprobs.detach() - theirs)
+        others = leave_one_out(returns.flatten(), SAMPLES, torch.ones(returns.numel(), dtype=torch.bool))
+        advantages = weights.unsqueeze(2) * (returns - others.view_as(returns))
+        (-(advantages * logprobs).sum() / (prompts * SAMPLES)).backward()
         apply({"matrix": matrix}, optimizer, lr_at(step), math.inf)
-        step += 1
-        headroom = headroom.observe(group_variances(scored, "reward"), step) if chosen else headroom
-        yield matrix.detach(), headroom
+        if adaptive:
+            groups = torch.stack([own[1], returns.var(2), weights], 2).tolist()
+            known = [
+                shown.observe([(int(number), variance, weight) for number, variance, weight in one], step + 1)
+                for shown, one in zip(known, groups, strict=True)
+            ]
+        yield matrix.detach(), known
 
 
-def falling(lr: float, steps: int) -> Callable[[int], float]:
-    """The learning rate of each step of `optimizer.schedule=linear`."""
-    return lambda step: lr * (1 - step / steps)
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The learning rate of a run, as by `optimizer.schedule=linear`."""
+
+    lr: float
+    """The peak."""
+    steps: int
+    """All steps of the run."""
+    warmup: int
+    """Steps over which the rate rises."""
+
+    def __call__(self, step: int) -> float:
+        """The rate of `step` (0-based)."""
+        rising = step < self.warmup
+        return self.lr * ((step + 1) / self.warmup if rising else (self.steps - step) / (self.steps - self.warmup))
 
 
-def end_of(draws: str, prompts: int, lr: float, seed: int, steps: int) -> float:
-    """The share of the way that is done after the last of `steps` steps, with a falling rate."""
-    *_, (matrix, _) = islice(train(draws, prompts, seed, falling(lr, steps)), steps)
-    return Task.of(seed).way(matrix)
-
-
-def roll_out(
-    task: Task,
-    engine: TabularEngine,
-    numbers: Sequence[int],
-    draws: tuple[tuple[int, float], ...],
-    seed: int,
-    step: int,
-) -> Scored:
-    """Sample and score a group of each of these prompts."""
-    rows = len(numbers) * SAMPLES
-    seeds = tuple(seed_for(seed, "rollout", step, row) for row in range(rows))
-    batch = PromptBatch(tuple(engine.prompts[number] for number in numbers), SAMPLES, seeds, draws)
-    rollout = engine.sample(batch, Sampling(1, 1.0), lambda: None)
-    scores = task.scores[torch.tensor(numbers).repeat_interleave(SAMPLES), rollout.tokens[:, 0]]
-    distance = measure_distance(rollout, engine, rows, lambda: None)
-    return Scored(
-        rollout=rollout,
-        scores=scores,
-        distance=distance,
-        beta=BETA,
-        rewards=token_rewards(scores, distance.kl, BETA, rollout.completion_mask),
-        learnable=torch.ones_like(rollout.truncated),
-    )
+def ends_of(draws: str, prompts: int, course: Course, seeds: Sequence[int]) -> list[float]:
+    """The share of the way that is done after the last step; one of each seed."""
+    *_, (matrices, _) = islice(train(draws, prompts, seeds, course), course.steps)
+    return [Task.of(seed).way(matrix) for seed, matrix in zip(seeds, matrices, strict=True)]
 
 
 def group_moments(logits: Tensor, returns: Tensor, samples: int) -> tuple[Tensor, Tensor]:
@@ -190,8 +184,8 @@ class Noise:
         shares, own = torch.tensor(chances, dtype=torch.float64).T
         return float((shares**2 / own * self.variances).sum())
 
-    def between(self, chances: Sequence[tuple[float, float]], count: int) -> float:
-        """The part from which prompts come, for one of `count` draws by one systematic sample.
+    def between(self, chances: Sequence[tuple[float, float]], draws: int) -> float:
+        """The part from which prompts come, for one of `draws` draws by one systematic sample.
 
         It is exact over the start of the sample, and a mean over ORDERS orders of the prompts.
         """
@@ -199,41 +193,47 @@ class Noise:
         total = 0.0
         for seed in range(ORDERS):
             order = torch.randperm(PROMPTS, generator=torch.Generator().manual_seed(seed))
-            ends = [count * end % 1 for end in accumulate(own[order].tolist())]
+            ends = [draws * end % 1 for end in accumulate(own[order].tolist())]
             edges = sorted({0.0, 1.0, *ends})  # the draws change at these starts alone
             starts = [(low + high) / 2 for low, high in pairwise(edges)]
-            drawn = [systematic(own[order].tolist(), count, start) for start in starts]
+            drawn = [systematic(own[order].tolist(), draws, start) for start in starts]
             times = torch.stack([torch.bincount(torch.tensor(one), minlength=PROMPTS) for one in drawn])
-            weights = times / count * (shares / own)[order] - shares[order]
+            weights = times / draws * (shares / own)[order] - shares[order]
             lengths = torch.tensor(edges, dtype=torch.float64).diff()
             total += float(lengths @ (weights @ self.means[order]).square().sum(1))
-        return count * total / ORDERS
+        return draws * total / ORDERS
 
     def least(self) -> float:
         """The part from the samples with the best chances there are, q in proportion to the root of the variance."""
         return float((self.variances.sqrt() / PROMPTS).sum() ** 2)
 
 
-def noise_shares(seed: int, prompts: int, lr: float, steps: int, places: Sequence[int]) -> list[dict[str, float]]:
-    """The noise of a completion after each of the steps `places` of a run with headroom, over that of uniform draws.
+def noise_shares(
+    seeds: Sequence[int], prompts: int, course: Course, places: Sequence[int]
+) -> list[list[dict[str, float]]]:
+    """The noise of a completion along runs with headroom, over that of uniform draws.
 
-    Uniform draws have none between prompts: each prompt comes once an epoch.
+    It is after each of the steps `places`, and there of each seed. Uniform draws have none between prompts: each prompt
+    comes once an epoch.
     """
-    task, found = Task.of(seed), []
-    run = islice(train("headroom", prompts, seed, falling(lr, steps)), steps)
-    for step, (matrix, headroom) in enumerate(run, start=1):
-        if step in places:
-            noise, chances = Noise.at(task, matrix), headroom.chances(PARTS)
-            uniform = noise.within([(p, p) for p, _ in chances])
-            found.append(
-                {
-                    "within": noise.within(chances) / uniform,
-                    "between": noise.between(chances, prompts * BLOCK) / uniform,
-                    "between, steps apart": noise.between(chances, prompts) / uniform,
-                    "least": noise.least() / uniform,
-                }
-            )
-    return found
+    runs = islice(train("headroom", prompts, seeds, course), course.steps)
+    return [
+        [shares_at(Task.of(seed), *one, prompts) for seed, *one in zip(seeds, matrices, known, strict=True)]
+        for step, (matrices, known) in enumerate(runs, start=1)
+        if step in places
+    ]
+
+
+def shares_at(task: Task, matrix: Tensor, headroom: Headroom, prompts: int) -> dict[str, float]:
+    """The parts of the noise of a completion at one policy with these estimates, over that of uniform draws."""
+    noise, chances = Noise.at(task, matrix), headroom.chances(PARTS)
+    uniform = noise.within([(p, p) for p, _ in chances])
+    return {
+        "within": noise.within(chances) / uniform,
+        "between": noise.between(chances, prompts * BLOCK) / uniform,
+        "between, steps apart": noise.between(chances, prompts) / uniform,
+        "least": noise.least() / uniform,
+    }
 
 
 def main() -> None:
@@ -242,46 +242,58 @@ def main() -> None:
     parser.add_argument("table", choices=["ends", "noise"])
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--trials", type=int, default=6, help="other seeds, by which the rate is chosen")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.4, 0.8], help="learning rates")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.4, 0.6, 0.8], help="learning rates")
     parser.add_argument("--prompts", type=int, nargs="+", default=[9], help="prompts a step, beside uniform's 16")
-    parser.add_argument("--steps", type=int, default=150, help="steps of a run")
+    parser.add_argument("--steps", type=int, default=600, help="steps of a run")
+    parser.add_argument("--warmup", type=float, default=0.1, help="the share of them over which the rate rises")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lr = options.rates[0]
-    if len(options.rates) > 1:
+    courses = [Course(lr, options.steps, round(options.warmup * options.steps)) for lr in options.rates]
+    course = courses[0]
+    if len(courses) > 1:
         trials = range(TRIALS, TRIALS + options.trials)
-        tried = {
-            rate: fmean(end_of("uniform", 16, rate, seed, options.steps) for seed in trials) for rate in options.rates
-        }
-        lr = max(tried, key=lambda rate: tried[rate])
-        print(f"lr={lr:g} of {', '.join(f'{rate:g}: {way:.1%}' for rate, way in tried.items())}", flush=True)
-    if options.table == "noise":
-        print_noise(range(options.seeds), lr, options.steps)
-    else:
-        print_ends(range(options.seeds), lr, options.prompts, options.steps)
+        tried = {one: fmean(ends_of("uniform", 16, one, trials)) for one in courses}
+        course = max(tried, key=lambda one: tried[one])
+        print(f"{course} of {', '.join(f'{one.lr:g}: {way:.1%}' for one, way in tried.items())}", flush=True)
+    (print_noise if options.table == "noise" else print_ends)(range(options.seeds), course, options.prompts)
 
 
-def print_ends(seeds: range, lr: float, prompts: Sequence[int], steps: int) -> None:
-    """The way that is done at the end, less that of uniform draws of 16 prompts a step, paired by seed."""
-    print("| prompts= | prompts a step | tokens | of the way to J* | less the first row's |\n|---|---|---|---|---|")
+def print_ends(seeds: range, course: Course, prompts: Sequence[int]) -> None:
+    """The way that is done at the end, and what is left of it beside uniform draws of 16 prompts a step, by seed.
+
+    The interval of what is left is that of the mean logarithm: near the optimum all differences in points are small.
+    """
+    print(
+        "| prompts= | prompts a step | tokens | of the way to J* | less the first row's | left, over the first row's |"
+        "\n|---|---|---|---|---|---|"
+    )
     first: list[float] = []
     for draws, each in [("uniform", 16), *((name, one) for one in prompts for name in ("uniform", "headroom"))]:
-        ends = [end_of(draws, each, lr, seed, steps) for seed in seeds]
+        ends = ends_of(draws, each, course, seeds)
         first = first or ends
         less = estimate([100 * (own - other) for own, other in zip(ends, first, strict=True)])
-        cell = f"{with_error(less, 1, '+')} points" if ends is not first else ""
-        print(f"| {draws} | {each} | {each / 16:.0%} | {fmean(ends):.1%} | {cell} |", flush=True)
+        left = estimate([math.log((1 - own) / (1 - other)) for own, other in zip(ends, first, strict=True)])
+        cells = f"{with_error(less, 1, '+')} points | {math.exp(left.mean):.2f} ({ends_in(left)})"
+        print(
+            f"| {draws} | {each} | {each / 16:.0%} | {fmean(ends):.1%} | {cells if ends is not first else '| '} |",
+            flush=True,
+        )
 
 
-def print_noise(seeds: range, lr: float, steps: int) -> None:
+def ends_in(left: Estimate) -> str:
+    """The two ends of the interval of a ratio, from that of its logarithm."""
+    return f"{math.exp(left.low):.2f} to {math.exp(left.high):.2f}"
+
+
+def print_noise(seeds: range, course: Course, prompts: Sequence[int]) -> None:
     """The noise of a completion along runs with headroom, over that of uniform draws; means over seeds."""
-    places = [steps * part // 6 for part in range(1, 7)]
-    runs = [noise_shares(seed, 8, lr, steps, places) for seed in seeds]
-    names = [*runs[0][0]]
-    print(f"| step | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for number, step in enumerate(places):
-        cells = [f"{fmean(run[number][name] for run in runs):.1%}" for name in names]
-        print(f"| {step} | {' | '.join(cells)} |")
+    places = [course.steps * part // 6 for part in range(1, 7)]
+    for each in prompts:
+        found = noise_shares(seeds, each, course, places)
+        names = [*found[0][0]]
+        print(f"| {each} prompts, step | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+        for step, runs in zip(places, found, strict=True):
+            print(f"| {step} | {' | '.join(f'{fmean(one[name] for one in runs):.1%}' for name in names)} |", flush=True)
 
 
 if __name__ == "__main__":

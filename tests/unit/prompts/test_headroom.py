@@ -54,7 +54,7 @@ def test_the_typical_variance_is_the_mean_of_the_prompts() -> None:
 
 
 def test_the_constants_are_those_of_the_docs() -> None:
-    assert (FLOOR, MEMORY, POWER, BLOCK, PRIORS) == (0.1, 0.9, 0.75, 8, (0.3, 1.0))
+    assert (FLOOR, MEMORY, POWER, BLOCK, PRIORS) == (0.1, 0.95, 0.75, 8, (0.3, 1.0))
 
 
 def test_a_part_has_its_share_of_the_objective_and_not_of_the_rows() -> None:
@@ -282,18 +282,21 @@ def test_scores_of_0_and_1_are_drawn_with_less_noise(*, half_are_certain: bool, 
 
     With all prompts' true success rates, and no estimate, draws would have 0.80 and 0.50.
     """
-    generator = torch.Generator().manual_seed(0)
-    rates = torch.sigmoid(3 * torch.randn(64, generator=generator)).tolist()
-    if half_are_certain:
-        rates = [0.0 if n % 2 else 0.2 + 0.6 * rate for n, rate in enumerate(rates)]
-    variances = [rate * (1 - rate) for rate in rates]
-    parts, shown, noise = (PartSize("", 1.0, 64),), Headroom(), list[float]()
-    for step in range(96):
-        noise.append(sum(p * p / q * v for (p, q), v in zip(shown.chances(parts), variances, strict=True)))
-        groups = [
-            (number, float((torch.rand(4, generator=generator) < rates[number]).double().var()), weight)
-            for number, weight in shown.draw(parts, 8, seed=0, step=step)
-        ]
-        shown = shown.observe(groups, step + 1)
-    assert fmean(noise[16:]) / fmean(variances) < most
-    assert PRIORS[shown.noise.index(min(shown.noise))] == prior
+    found = list[tuple[float, float]]()
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        rates = torch.sigmoid(3 * torch.randn(64, generator=generator)).tolist()
+        if half_are_certain:
+            rates = [0.0 if n % 2 else 0.2 + 0.6 * rate for n, rate in enumerate(rates)]
+        variances = [rate * (1 - rate) for rate in rates]
+        parts, shown, noise = (PartSize("", 1.0, 64),), Headroom(), list[float]()
+        for step in range(96):
+            noise.append(sum(p * p / q * v for (p, q), v in zip(shown.chances(parts), variances, strict=True)))
+            groups = [
+                (number, float((torch.rand(4, generator=generator) < rates[number]).double().var()), weight)
+                for number, weight in shown.draw(parts, 8, seed, step)
+            ]
+            shown = shown.observe(groups, step + 1)
+        found.append((fmean(noise[16:]) / fmean(variances), PRIORS[shown.noise.index(min(shown.noise))]))
+    assert fmean(share for share, _ in found) < most
+    assert [one for _, one in found] == [prior] * 4
