@@ -11,7 +11,7 @@ from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.pipeline.step import save
 from rlhf_cli.runs.binding import bind, read_record
-from rlhf_cli.runs.folder import RESULT
+from rlhf_cli.runs.folder import EVALUATIONS, RESULT
 from rlhf_cli.runs.reading import read_evaluations, read_first_and_last, why_not_compared
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
@@ -60,7 +60,7 @@ def conclude(run: Run) -> Result:
         stopped=run.stopped,
     )
     result.write(run.folder)
-    bind(run.folder, RESULT)
+    bind(run.folder, RESULT, EVALUATIONS)
     write_end(run.folder, run.policy.device, [prompt.row.shown for prompt in run.held_out])
     return result
 

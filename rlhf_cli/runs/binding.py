@@ -14,13 +14,13 @@ from typing import Any, Final
 from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.runs.checkpoint import read_bound, step_of
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
-from rlhf_cli.runs.folder import CONFIG, RECORD, RESULT, WANDB_ID
+from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, RECORD, RESULT, WANDB_ID
 from rlhf_cli.runs.json_files import content_of, read_object, write_json
 
 CONFIGS: Final = "configs"
 """Key of run.json: the SHA-256 of every config.json that the run has had."""
-BOUND: Final[Mapping[str, str]] = {RESULT: "result", WANDB_ID: "wandb"}
-"""Files that come later, each with the key of run.json that then has its SHA-256."""
+BOUND: Final[Mapping[str, str]] = {RESULT: "result", WANDB_ID: "wandb", EVALUATIONS: "evaluations"}
+"""Files that come later, each with the key of run.json that then has its SHA-256: that of their last end."""
 HELD_OUT: Final = "held_out"
 """Key of run.json: the held-out prompts, once the run has ended."""
 PARENT: Final = "parent"
@@ -123,10 +123,10 @@ def read_steps_of(folder: Path, checkpoint: Path) -> int | None:
     return next((n for n in tries if _sha256(before + key + b"%d" % n + after) == bound), None)
 
 
-def bind(folder: Path, name: str) -> None:
-    """Add the hash of a file, one of BOUND, to run.json."""
+def bind(folder: Path, *names: str) -> None:
+    """Add the hashes of files, some of BOUND, to run.json."""
     if record := read_record(folder):
-        write_record(folder, record | {BOUND[name]: _sha256(content_of(folder / name))})
+        write_record(folder, record | {BOUND[name]: _sha256(content_of(folder / name)) for name in names})
 
 
 def is_own(folder: Path, name: str) -> bool:

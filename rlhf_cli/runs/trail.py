@@ -8,7 +8,7 @@ from pathlib import Path
 from rlhf_cli.errors import UserError
 from rlhf_cli.runs.binding import BOUND, changed, check_config, is_own
 from rlhf_cli.runs.checkpoint import step_of
-from rlhf_cli.runs.folder import ADAPTER, CONFIG, LOGS
+from rlhf_cli.runs.folder import ADAPTER, CONFIG, EVALUATIONS, LOGS
 from rlhf_cli.runs.json_files import content_of
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.runs.result import read_final_steps
@@ -25,13 +25,15 @@ def find_changed(folder: Path, checkpoints: Sequence[tuple[Path, Mapping[str, Ma
     ordered = sorted(checkpoints, key=lambda pair: step_of(pair[0]))
     for path, _ in ordered:
         found |= _refused(check_config, folder, content_of(folder / CONFIG), path)
-    found |= {name: changed(name, folder).what for name in BOUND if not is_own(folder, name)}
+    found |= {name: changed(name, folder).what for name in BOUND if name != EVALUATIONS and not is_own(folder, name)}
     if (folder / ADAPTER).is_dir():
         found |= _refused(find_adapter, folder)
     steps = read_final_steps(folder)
     ended = bool(ordered) and steps is not None and step_of(ordered[-1][0]) == steps[0]
     for name, file in LOGS.items():
-        reason = next(_differences(content_of(folder / file), name, ordered, ended), None)
+        # a run that ends where no evaluation was due has one behind its last checkpoint
+        is_whole = ended and not (file == EVALUATIONS and is_own(folder, file))
+        reason = next(_differences(content_of(folder / file), name, ordered, is_whole), None)
         if reason:
             found[file] = reason
     return found

@@ -5,7 +5,7 @@ from rlhf_cli.pipeline.state import load
 from rlhf_cli.plural import plural
 from rlhf_cli.runs.binding import bind, read_record
 from rlhf_cli.runs.checkpoint import folder_of, why_invalid
-from rlhf_cli.runs.folder import CHECKPOINTS, RESULT
+from rlhf_cli.runs.folder import CHECKPOINTS, EVALUATIONS, RESULT
 from rlhf_cli.runs.reading import why_not_compared
 from rlhf_cli.supervised.evaluation import read_evaluations
 from rlhf_cli.supervised.held_out import evaluate
@@ -70,6 +70,6 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
         reliability=reliability_of(objective, compared[1]) if compared else (),
     )
     result.write(run.folder)
-    bind(run.folder, RESULT)
+    bind(run.folder, RESULT, EVALUATIONS)
     write_end(run.folder, run.policy.device, [example.prompt.row.shown for example in run.held_out])
     return result

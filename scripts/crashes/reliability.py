@@ -56,19 +56,19 @@ folder, and compares the results bit for bit.
     rlhf audit RUN --all
 
 Each checkpoint holds the SHA-256 of every log up to its step, of its own files and of config.json; run.json holds
-those of the result and its own. `rlhf audit` checks them all. Somebody who edits a file and forges all of these
-hashes still cannot make the steps repeat, so it also trains stretches, from one checkpoint that is kept to the next,
-once more, and compares every line and tensor bit for bit. The stretches are chosen at random (`--seed` chooses the
-same ones again), and the first one begins at the settings alone. It prints the chance that so many stretches meet a
-change, if a tenth of the steps were changed and these lie in the fewest stretches that can hold them. The last line
-of audits.jsonl, and the run's page, say what was checked.
+those of the result, of the last evaluations and its own. `rlhf audit` checks them all. Somebody who edits a file and
+forges all of these hashes still cannot make the steps repeat, so it also trains stretches, from one checkpoint that
+is kept to the next, once more, and compares every line and tensor bit for bit. The stretches are chosen at random
+(`--seed` chooses the same ones again), and the first one begins at the settings alone. It prints the chance that so
+many stretches meet a change, if a tenth of the steps were changed and these lie in the fewest stretches that can hold
+them. The last line of audits.jsonl, and the run's page, say what was checked.
 
 The price follows from the number of stretches n: 44 of them give a chance of 99 % whatever n is, so a run with 880
 checkpoints is audited for a twentieth of its cost, one with 100 for 36 %, and one with 20 almost whole (18 of 20).
 Keep the checkpoints of a run that is to be audited: `checkpoint.every=1 checkpoint.keep=1000`. A fork is audited from
 its parent's checkpoint on, a stretch from before a resume with more steps by the schedules of then. Seconds
-(timings.jsonl) cannot be repeated; they are covered by the hashes alone. What it
-cannot say: that the settings, the data or the reward are good ones.
+(timings.jsonl) cannot be repeated, and the evaluation of a run that `stop` ended between two others is not; they are
+covered by the hashes alone. What it cannot say: that the settings, the data or the reward are good ones.
 
 `scripts/tampering` changed one thing of a finished run a hundred times (a digit, a text, a line, one bit of the weights
 or of the moments, the state, a setting), in every second try with all hashes forged: `rlhf audit --all` found 100 of

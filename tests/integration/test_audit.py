@@ -64,6 +64,21 @@ def test_a_run_that_was_given_more_steps_is_clean(rlhf: Rlhf, out: Path) -> None
     assert "other settings" not in outcome.err
 
 
+@pytest.mark.parametrize("verb", ["train", "sft"])
+def test_a_run_that_ended_where_no_evaluation_was_due_is_clean(verb: str, rlhf: Rlhf, tampering: ModuleType) -> None:
+    """It was evaluated after its last checkpoint; the same line once more is found."""
+    settings = {"train": (*tampering.RUN, "stop.tokens=1"), "sft": ("config=tiny", "steps=3", "display=quiet")}[verb]
+    assert rlhf(verb, *settings, "evaluate.every=2", "checkpoint.every=1", "checkpoint.keep=9", "run_dir=out").code == 0
+    if verb == "sft":
+        assert rlhf(verb, "resume=out/checkpoints/step-00000001", "steps=1").code == 0
+    assert rlhf("audit", "out", "--stretches", "1").code == 0
+    log = Path("out/evaluations.jsonl")
+    log.write_bytes(log.read_bytes() + log.read_bytes().splitlines(keepends=True)[-1])
+    outcome = rlhf("audit", "out", "--stretches", "1")
+    assert outcome.code == 5
+    assert "evaluations.jsonl goes on behind step-00000001, where the run ended" in outcome.err
+
+
 def test_stretches_of_other_settings_than_the_number_of_steps_are_noted(rlhf: Rlhf, out: Path) -> None:
     assert rlhf("train", "resume=out", "steps=9", "checkpoint.keep=98", "display=quiet").code == 0
     outcome = rlhf("audit", "out", "--stretches", "9")

@@ -96,6 +96,21 @@ def test_lines_behind_the_last_checkpoint_are_those_of_a_run_that_goes_on(
     assert find_changed(tmp_path, checkpoints) == {}
 
 
+def test_the_evaluation_of_a_run_that_ended_where_none_was_due_is_the_last(
+    tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    (tmp_path / "evaluations.jsonl").write_bytes(LINES[3])
+    assert find_changed(tmp_path, checkpoints) == {}  # of an earlier version, which left no hash
+    bind(tmp_path, "result.json", "evaluations.jsonl")
+    assert find_changed(tmp_path, checkpoints) == {}
+    (tmp_path / "evaluations.jsonl").write_bytes(LINES[3] + LINES[3])
+    reason = "goes on behind step-00000004, where the run ended"
+    assert find_changed(tmp_path, checkpoints) == {"evaluations.jsonl": reason}
+    (tmp_path / "result.json").write_text(RESULT.replace("4", "5"))
+    bind(tmp_path, "result.json")  # it went on, and these checkpoints are not its last
+    assert find_changed(tmp_path, checkpoints) == {}
+
+
 def test_an_adapter_that_the_run_did_not_export_is_named(tmp_path: Path, checkpoints: Checkpoints) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
