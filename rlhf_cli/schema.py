@@ -186,8 +186,8 @@ class RunConfig(TrainingConfig):
     weights. It takes memory; auto: on a CPU with the native engine, where 15 % of the memory are enough."""
     invariant: Literal["auto"] | bool = False
     """Whether a completion's bits depend on the weights, its prompt and its seed alone: not on the completions beside
-    it, the microbatches or the threads. A step's gradient is then added in units that no microbatch or shard divides.
-    auto: with the native engine on a CPU that was found to allow it."""
+    it, the microbatches or the threads. A step's gradient is then added in units of whole prompts, and no shard
+    divides one, nor a microbatch that can hold it. auto: with the native engine on a CPU that was found to allow it."""
     evaluate: Evaluate
     log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""
