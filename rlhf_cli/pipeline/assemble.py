@@ -213,7 +213,7 @@ def fit_memory(
         raise UserError(
             "a forward pass can be reused by the native engine alone, without gradient checkpointing",
             where="reuse_forward",
-            fix="reuse_forward=auto",
+            fix="reuse_forward=false",
         )
     invariant = engine.invariant if config.invariant == "auto" else config.invariant
     assert isinstance(config.shards, int)

@@ -123,7 +123,7 @@ def test_one_completion_a_step_shows_that_a_sampler_begins_to_drift(
 def test_a_forward_pass_is_reused_by_the_native_engine_alone(rlhf: Rlhf, tmp_path: Path) -> None:
     outcome = rlhf("train", *QUICK, "reuse_forward=true", "model.engine=transformers", "run_dir=out")
     assert outcome.code == 2
-    assert outcome.err.rstrip().endswith("(reuse_forward); fix: reuse_forward=auto")
+    assert outcome.err.rstrip().endswith("(reuse_forward); fix: reuse_forward=false")
     for number, choice in enumerate(("model.engine=transformers", "model.gradient_checkpointing=true", "seed=0")):
         metrics_of(rlhf, tmp_path, "steps=1", "evaluate.every=0", choice, name=str(number))
         saved = json.loads((tmp_path / str(number) / "config.json").read_text())
