@@ -16,14 +16,33 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import correlation, fmean, stdev
+from typing import NamedTuple
 
 from rlhf_cli.cli import run
 from rlhf_cli.runs.reading import read_first_and_last
 
-SETTINGS = ("config=tiny", "steps=30", "evaluate.every=15", "evaluate.samples=16", "checkpoint.every=15",
-            "checkpoint.keep=9", "optimizer.lr=3.0e-3", "beta=0.05", "sinks=[]", "resume=auto",
-            "display=quiet")  # fmt: skip
-CHANGES = ("beta=0.1", "optimizer.lr=2.0e-3", "temperature=1.2")
+ALWAYS = "checkpoint.keep=9", "beta=0.05", "sinks=[]", "resume=auto", "display=quiet"
+
+
+class Task(NamedTuple):
+    """Runs to compare."""
+
+    settings: tuple[str, ...]
+    """Of the parents."""
+    middle: int
+    """The step where forks begin."""
+    changes: tuple[str, ...]
+
+
+TASKS = {
+    "tiny": Task(
+        ("config=tiny", "steps=30", "evaluate.every=15", "evaluate.samples=16", "checkpoint.every=15",
+         "optimizer.lr=3.0e-3"),
+        15,
+        ("beta=0.1", "optimizer.lr=2.0e-3", "temperature=1.2"),
+    ),
+    "sentiment": Task((), 16, ("beta=0.1", "temperature=1.2")),
+}  # fmt: skip
 BETA = 0.05
 """J of all runs is at this beta: it is the yardstick, and no part of the change."""
 
@@ -47,21 +66,23 @@ def compare(parents: Sequence[float], forks: Sequence[float]) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Compare the variance of effects: forks against independent seeds.")
+    parser.add_argument("--task", choices=TASKS, default="tiny")
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--folder", type=Path, required=True, help="holds the runs; the same command goes on in it")
     options = parser.parse_args()
-    found: dict[str, list[dict[str, float]]] = {change: [] for change in ("", *CHANGES)}
+    settings, middle, changes = TASKS[options.task]
+    found: dict[str, list[dict[str, float]]] = {change: [] for change in ("", *changes)}
     for seed in range(options.seeds):
         parent = (options.folder / f"seed-{seed}").absolute()
-        assert run(["train", *SETTINGS, f"seed={seed}", f"run_dir={parent}"]) == 0
+        assert run(["train", *settings, *ALWAYS, f"seed={seed}", f"run_dir={parent}"]) == 0
         found[""].append(figures(parent))
-        for change in CHANGES:
+        for change in changes:
             fork = parent.with_name(f"{parent.name}-{change}")
-            assert run(["fork", f"{parent}@15", change, f"run_dir={fork}"]) == 0
+            assert run(["fork", f"{parent}@{middle}", change, f"run_dir={fork}"]) == 0
             found[change].append(figures(fork))
     titles = "change", "figure", "mean effect", "sd of it, by a fork", "of parents", "of forks", "correlation"
     print(f"| {' | '.join(titles)} | variance, two seeds over fork | its limit |\n{'|---' * 9}|")
-    for change in CHANGES:
+    for change in changes:
         for name in found[change][0]:
             columns = [[each[name] for each in found[key]] for key in ("", change)]
             print(f"| `{change}` | {name} | {compare(*columns)} |", flush=True)
