@@ -46,7 +46,7 @@ def build_engine(
         engine = _build_checked(policy, settings, note, invariant=tries)
     if invariant is True and not engine.invariant:
         what = "completions cannot be independent of each other here: that takes the native engine and a CPU"
-        raise UserError(f"{what} whose products allow it", where="invariant", fix="invariant=auto")
+        raise UserError(f"{what} whose products allow it", where="invariant", fix="invariant=false")
     return engine
 
 
