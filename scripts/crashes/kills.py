@@ -130,7 +130,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """The contents that have to be the same; a run without evaluations has no file of them."""
+    """The contents that have to be the same; nothing of a file without a line, which is not made."""
     return {name: file.read_bytes() if (file := folder / name).exists() else b"" for name in COMPARED}
 
 
@@ -165,7 +165,7 @@ def phase(folder: Path, began: float) -> str:
     left, config = names(folder), config_of(folder)
     if steps := [int(name.split("-")[2]) for name in left if name.startswith(".tmp-step-")]:
         return f"in the save of step {steps[0]}"
-    logged = (folder / "metrics.jsonl").read_bytes().count(b"\n") - bool(config["evaluate"]["every"])
+    logged = read(folder)["metrics.jsonl"].count(b"\n") - bool(config["evaluate"]["every"])
     if not complete_checkpoints(folder) or logged < 0:
         return "before its first step"
     return f"in step {logged + 1}" if logged < config["steps"] else "after its last step"
