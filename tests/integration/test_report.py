@@ -191,12 +191,6 @@ def test_it_loads_nothing_heavy(here: Path) -> None:
     assert done.stdout == "written to report.html\nset()\n", done.stderr
 
 
-@pytest.mark.parametrize("verb", ["train", "sft"])
-def test_a_run_starts_without_its_page(verb: str) -> None:
-    ask = f"import sys, rlhf_cli.commands.training.{verb}; print(*sorted(n for n in sys.modules if 'cli.report.' in n))"
-    assert subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout == "\n"
-
-
 def test_a_sweep_leaves_its_page_and_writes_it_again(forked: Rlhf, tmp_path: Path) -> None:
     sweep = ("config=tiny", "model.layers=1", "steps=2", "evaluate.every=2", "-m", "beta=0.02,0.2", "sweep_dir=s")
     outcome = forked("train", *sweep)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rlhf_cli.commands.parts import ready, running
@@ -93,7 +94,7 @@ def _label(one: Round) -> str:
 
 def _in_round(trainer: Trainer[C, R]) -> Trainer[C, R]:
     """The same without the commands that may follow one run: the round goes on by itself."""
-    return replace(trainer, following=False)
+    return replace(trainer, show=partial(trainer.show, following=False))
 
 
 def reward_model_config(one: Round, config: RunConfig, overrides: Sequence[str]) -> SupervisedConfig:

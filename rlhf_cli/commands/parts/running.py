@@ -52,8 +52,8 @@ class Trainer(Generic[C, R]):
     """Reads the result of a run with nothing left to do; None where a step or the conclusion is missing."""
     train: Callable[[C, Path, Origin | None, StopSignals, Sequence[str]], R]
     """Trains in a folder, from an origin or anew, until the end; the last argument is the command with its settings."""
-    following: bool = True
-    """Whether the commands that may follow are printed behind the result."""
+    show: Callable[..., None]
+    """Prints the result of the run in a folder; with `following=False` without the commands that may follow."""
 
 
 @contextmanager
@@ -171,7 +171,4 @@ def _run(
         elif config.display != "quiet":
             if finished is not None:
                 print(visible(f"{folder} is finished, nothing was changed"))
-            from rlhf_cli.display.tables import show_losses, show_result  # nor are tables
-
-            show: Callable[..., None] = show_result if isinstance(result, Result) else show_losses
-            show(result, folder, following=trainer.following)
+            trainer.show(result, folder)

@@ -10,6 +10,7 @@ from rlhf_cli.commands.parts.resuming import read_result
 from rlhf_cli.commands.parts.running import Trainer
 from rlhf_cli.config.launch import launch_one
 from rlhf_cli.display.dashboard import LOSSES, PAIRS
+from rlhf_cli.display.tables import show_losses
 from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
@@ -43,7 +44,7 @@ def run_verb(verb: SupervisedVerb, argv: Sequence[str]) -> int:
 
 def trainer_of(verb: SupervisedVerb) -> Trainer[SupervisedConfig, SupervisedResult]:
     """Return how a verb of supervised training trains."""
-    return Trainer(verb, ready.check_model, _read_final_result, partial(_train, verb))
+    return Trainer(verb, ready.check_model, _read_final_result, partial(_train, verb), show_losses)
 
 
 def _read_final_result(config: SupervisedConfig, origin: Origin | None) -> SupervisedResult | None:

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rlhf_cli.commands.parts import ready, running
 from rlhf_cli.commands.parts.resuming import read_result
 from rlhf_cli.commands.parts.running import Trainer
-from rlhf_cli.config.launch import RunTrials, launch
+from rlhf_cli.commands.parts.searching import run_search
+from rlhf_cli.commands.parts.sweeping import open_sweep
+from rlhf_cli.config.launch import launch
+from rlhf_cli.display.tables import show_result
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
@@ -21,7 +23,6 @@ from rlhf_cli.runs.folder import REWARD_LOG
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, read_config
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.record import SweepRecord
 from rlhf_cli.verbs import TRAIN
 
 
@@ -41,20 +42,8 @@ def main(argv: list[str]) -> int:
         raise UserError("torchrun starts one run, -m starts many", fix="rlhf train -m processes=N, without torchrun")
     if not running.resume(TRAINER, argv, begun):
         check = partial(ready.check_new_run, checked=[])
-        launch(argv, partial(running.start_job, TRAINER, begun), check=check, sweep=_open_sweep, search=_run_search)
+        launch(argv, partial(running.start_job, TRAINER, begun), check=check, sweep=open_sweep, search=run_search)
     return EXIT_DONE
-
-
-def _open_sweep(sweep: SweepRecord) -> AbstractContextManager[RunTrials]:
-    from rlhf_cli.commands.parts.sweeping import open_sweep  # pages and all: most commands start one run
-
-    return open_sweep(sweep)
-
-
-def _run_search(*search: Any) -> None:
-    from rlhf_cli.commands.parts.searching import run_search
-
-    run_search(*search)
 
 
 def _train(
@@ -83,5 +72,5 @@ def _read_final_result(config: RunConfig, origin: Origin | None) -> Result | Non
     return result if result.step >= config.steps or is_stopped else None
 
 
-TRAINER: Final = Trainer(TRAIN, ready.check_sources, _read_final_result, _train)
+TRAINER: Final = Trainer(TRAIN, ready.check_sources, _read_final_result, _train, show_result)
 """Training by reinforcement learning."""
