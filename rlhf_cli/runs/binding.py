@@ -8,6 +8,7 @@ of its moment, so both files of another run do not fit either. Files of earlier 
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ CHANGED: Final = "changed"
 Evaluations before and after that step cannot be compared."""
 OBJECTS: Final = ("model", "data", "reward", "memory", "reference", PARENT, CHANGED)
 LISTS: Final = (CONFIGS, HELD_OUT, "command")
+MOST_STEPS: Final = 10**6
+"""Earlier numbers of steps are looked for below it, which takes two seconds; a run with a time limit may have any."""
 OWN: Final = "sha256"
 """Last key of run.json: the SHA-256 of all others."""
 
@@ -119,7 +122,7 @@ def read_steps_of(folder: Path, checkpoint: Path) -> int | None:
     bound = read_bound(checkpoint).get(CONFIG, _sha256(content))
     before, key, after = content.partition(b'\n  "steps": ')
     after = after.removeprefix(b"%d" % steps)
-    tries = (steps, *range(step_of(checkpoint), max(10 * steps, 10_000)))
+    tries = chain((steps,), range(step_of(checkpoint), min(max(10 * steps, 10_000), MOST_STEPS)))
     return next((n for n in tries if _sha256(before + key + b"%d" % n + after) == bound), None)
 
 

@@ -162,6 +162,13 @@ class TestSteps:
         write_config(tmp_path, as_text(steps=9, lr=0.5))
         assert read_steps_of(tmp_path, checkpoint) is None
 
+    @pytest.mark.parametrize(("lr", "found"), [(0.01, 10**12), (0.5, None)])
+    def test_a_run_until_it_is_stopped_may_have_any_number(self, lr: float, found: int | None, tmp_path: Path) -> None:
+        """`steps=1000000000000 time_limit=8h`: they are neither listed nor all tried."""
+        checkpoint = begin(tmp_path, steps=10**12)
+        write_config(tmp_path, as_text(steps=10**12, lr=lr))
+        assert read_steps_of(tmp_path, checkpoint) == found
+
     def test_a_checkpoint_of_an_earlier_version_has_those_of_now(self, tmp_path: Path) -> None:
         begin(tmp_path)
         earlier = publish(tmp_path / "checkpoints", 4, {"state.json": b"{}"})
