@@ -3,6 +3,7 @@
 Hydra by itself refuses options after overrides, a number for a group (`beta=0.05`), and a `~` or a bracket in a path.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -114,7 +115,7 @@ def parse_override(argument: str) -> Override:
 
 def suggest_config(word: str) -> str:
     """Ask whether a word that names a file, a preset or a run was meant as such; empty where it names none."""
-    if Path(word, CONFIG).is_file():
+    if os.path.isfile(os.path.join(word, CONFIG)):  # False too where a word is too long for a name
         return f"; resume={quoted(Path(word))} goes on with a run"
     return f"; did you mean config={shlex.quote(word)}?" if is_file(word) or word in options(PRESET) else ""
 

@@ -126,6 +126,7 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
         ("tiny", "tiny: not an override: write key=value; did you mean config=tiny?"),
         ("=5", "=5: not an override: write key=value"),
+        ("a" * 300, f"{'a' * 300}: not an override: write key=value"),  # too long for the name of a run's folder
         ("a-b c=5", "a-b c=5: not an override: write key=value"),
         ("+steps=3", "Could not append to config. An item is already at 'steps'."),
         ("hydra/launcher=lsf", "hydra/launcher=lsf: no such option; have basic, joblib, processes, ray, slurm"),
