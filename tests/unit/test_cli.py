@@ -225,7 +225,8 @@ cli.main()
 
 
 @pytest.mark.parametrize(
-    "verb_argv", [("check",), ("oracle",), ("data", "show"), ("verify-gradient",), ("reward", "test")]
+    "verb_argv",
+    [("check",), ("oracle",), ("data", "show"), ("verify-gradient",), ("reward", "test"), ("explain", "sft")],
 )
 def test_a_verb_about_settings_does_not_leave_a_run_out_in_silence(
     verb_argv: tuple[str, ...], rlhf: Callable[..., Outcome]

@@ -33,9 +33,14 @@ C = TypeVar("C", bound=TrainingConfig)
 def compose_new(overrides: Sequence[str]) -> RunConfig:
     """Compose the config of a run that has not begun; raises UserError where it names one to resume."""
     config = compose_config(overrides)
+    refuse_resume(config)
+    return config
+
+
+def refuse_resume(config: TrainingConfig) -> None:
+    """Raise UserError where the config names a run to resume."""
     if config.resume not in (None, "auto"):
         raise UserError("these are the settings of a new run", where="resume", fix="leave resume out")
-    return config
 
 
 def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.ready import compose_new
+from rlhf_cli.commands.parts.ready import refuse_resume
 from rlhf_cli.config.arguments import suggest_config
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_for, find_setters
@@ -45,7 +45,8 @@ def main(argv: list[str]) -> None:
 
 def _explain(verb: Verb[TrainingConfig], words: Sequence[str], *, as_json: bool) -> None:
     overrides, names = ([word for word in words if ("=" in word) == is_set] for is_set in (True, False))
-    config = compose_new(overrides) if verb is TRAIN else compose_for(verb, overrides)
+    config = compose_for(verb, overrides)
+    refuse_resume(config)
     data = config.model_dump(mode="json")
     every = flatten(data, with_empty=True)
     values = {key: value for key, value in every if not key.endswith(".kind") or key in names}
