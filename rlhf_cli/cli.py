@@ -92,11 +92,12 @@ TAB completion: eval "$(rlhf -sc install=bash)"; zsh and fish work as well.
 def main() -> None:
     """The console script."""
     code: int | None = None
+    is_first = not atexit._ncallbacks()
 
-    @atexit.register  # the first that is registered is called last
+    @atexit.register  # called last of those that are registered from now on
     def leave() -> None:
         """End the process, and do not free what was imported one by one: with torch that takes a tenth of a second."""
-        if code is not None:
+        if code is not None and is_first:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError):
                     stream.flush()
@@ -113,8 +114,9 @@ def run(argv: list[str]) -> int:
     _prepare_streams()
     debug = "--debug" in argv
     try:
-        code = _dispatch([argument for argument in argv if argument != "--debug"])
-        sys.stdout.flush()
+        with errors.disk_errors():
+            code = _dispatch([argument for argument in argv if argument != "--debug"])
+            sys.stdout.flush()
         return code
     except errors.UserError as e:
         if debug:
@@ -173,11 +175,10 @@ def _dispatch(argv: list[str]) -> int:
     if first not in ROOM_OF:
         raise errors.UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
     name = f"rlhf_cli.commands.{ROOM_OF[first]}.{first.replace('-', '_')}"
-    with errors.disk_errors():
-        if name not in sys.modules:
-            with show_start(first, rest), keep_imports():
-                importlib.import_module(name)
-        code: int = sys.modules[name].main(rest) or errors.EXIT_DONE
+    if name not in sys.modules:
+        with show_start(first, rest), keep_imports():
+            importlib.import_module(name)
+    code: int = sys.modules[name].main(rest) or errors.EXIT_DONE
     return code
 
 

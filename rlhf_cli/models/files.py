@@ -43,11 +43,9 @@ def _find_dangers(source: str, revision: str | None, *, adapter_expected: bool) 
         twice = f"{source} holds the weights twice, in {_WHOLE} and in the files of {_INDEX}"
         yield twice, "remove those that are not meant"
     if not adapter_expected and _cached(source, ADAPTER_CONFIG, revision) is not None:
-        place, beside = (
-            quoted(Path(source)),
-            f"{source} holds an adapter beside its weights, which would become part of the model unasked",
-        )
-        yield beside, f"start from both by model.adapter={place}, or give a folder without {ADAPTER_CONFIG}"
+        beside = f"{source} holds an adapter beside its weights, which would become part of the model unasked"
+        both = f"model.adapter={quoted(Path(source))}"
+        yield beside, f"start from both by {both}, or give a folder without {ADAPTER_CONFIG}"
     config = _read(source, "config.json", revision)
     index = _read(source, _INDEX, revision).get("weight_map")
     names = [config.get("transformers_weights"), *(index.values() if isinstance(index, dict) else ())]

@@ -91,7 +91,7 @@ def model_folder(path: str, key: str) -> Path | None:
         if key != "model.path" and folder.suffix == ".py":
             fix = f"a function of yours is reward=python reward.function={quoted(folder)}:NAME"
         elif (folder.parent / "config.json").is_file():
-            fix = f"give the folder that it is in: {key}={folder.parent}"
+            fix = f"give the folder that it is in: {key}={quoted(folder.parent)}"
     else:
         what = "holds no config.json" if folder.is_dir() else "is no folder"
     raise UserError(f"{folder} {what}", where=key, fix=fix)

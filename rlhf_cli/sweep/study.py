@@ -64,8 +64,9 @@ class Study:
         self._optuna = optuna = import_optuna()
         self._search, self._space, self._beta = search, space, 0.0 if search.objective == "reward" else beta
         self._distributions = {one.key: self._distribution(one) for one in space}
-        patient = {"connect_args": {"timeout": 60}}
-        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY}", engine_kwargs=patient)
+        # a connection for each use, as nobody closes a study
+        how = {"connect_args": {"timeout": 60}, "poolclass": import_module("sqlalchemy").NullPool}
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY}", engine_kwargs=how)
         with storage.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         self._study = optuna.create_study(

@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ SEARCH = (
 
 def rows(folder: Path) -> list[Any]:
     """The study's trials: their states, parameters and values."""
-    with sqlite3.connect(folder / "study.db") as file:
+    with closing(sqlite3.connect(folder / "study.db")) as file:
         states = file.execute("SELECT number, state FROM trials ORDER BY number").fetchall()
         values = file.execute("SELECT trial_id, value FROM trial_values ORDER BY trial_id").fetchall()
         params = file.execute("SELECT trial_id, param_name, param_value FROM trial_params ORDER BY 1, 2").fetchall()

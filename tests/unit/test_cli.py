@@ -222,6 +222,17 @@ cli.main()
 """
     done = python(code, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (75, "registered\n", "")
+    earlier = code.replace("import atexit", "import atexit; atexit.register(print, 'before')")
+    done = python(earlier, cwd=tmp_path)  # as of a debugger: it must be called too
+    assert (done.returncode, done.stdout, done.stderr) == (75, "registered\nbefore\nfreed\n", "")
+
+
+def test_help_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-c", "from rlhf_cli.cli import main; main()", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    line = "error: the disk refuses: No space left on device; fix: free space"
+    assert (done.returncode, done.stderr[: len(line)], done.stderr.count("\n")) == (6, line, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -169,7 +170,7 @@ def test_trackio_keeps_one_run_over_a_resume_and_prints_nothing(
         sink = Trackio(tmp_path / "run", first, {"seed": 3})
         sink.write(first + 1, {"reward/mean": 0.5})
         sink.close()
-    with sqlite3.connect(tmp_path / "kept" / "rlhf.db") as store:
+    with closing(sqlite3.connect(tmp_path / "kept" / "rlhf.db")) as store:
         rows = store.execute("select run_name, step, metrics from metrics order by step").fetchall()
     store.close()
     assert len({name for name, _, _ in rows}) == 1

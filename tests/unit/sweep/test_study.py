@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from math import log10
 from pathlib import Path
 from statistics import median
@@ -74,7 +75,7 @@ def test_a_killed_study_goes_on_as_if_nothing_had_been(optuna: Any, objective: s
     assert len(rows(whole)) == 9
     # more trials go on from there
     assert go_on(Study(tmp_path / "killed", search(objective=objective, trials=10), SPACE, BETA, 0))[0].number == 9
-    with sqlite3.connect(tmp_path / "killed" / STUDY) as file:
+    with closing(sqlite3.connect(tmp_path / "killed" / STUDY)) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
