@@ -1,5 +1,6 @@
 """The engine of any causal language model of the transformers library: its own forward pass, our decode loop."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -28,6 +29,8 @@ class TransformersEngine:
         self._recomputed_blocks = blocks(policy) if recompute else ()
         self.forward: Callable[..., Tensor] = partial(_final_states, policy.causal.base_model)
         """The decoder: its inputs -> hidden states [b, t, H]. Another one may run the same layers."""
+        named = inspect.signature(policy.causal.base_model.forward).parameters
+        self._cache_argument = "cache" if "cache" in named else "past_key_values"  # its name since transformers 5.24
         self._output = policy.causal.get_output_embeddings()
         of = partial(getattr, policy.causal.config.get_text_config())
         self._scale = (of("logit_scale", 0) or 1) * (of("lm_head_multiplier", 0) or 1) / (of("logits_scaling", 0) or 1)
@@ -112,8 +115,8 @@ class TransformersEngine:
             input_ids=ids,
             attention_mask=attention,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache_argument: cache},
         )
 
     def read_one(self, forward: Callable[..., Tensor]) -> Tensor:
