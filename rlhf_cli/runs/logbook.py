@@ -51,7 +51,7 @@ class JsonlLog:
         done = 0
         try:
             if self._handle is None:  # a buffer would write once more at the end the bytes that a full disk refused
-                self._handle = open(self.file, "ab", buffering=0, opener=no_link)  # noqa: SIM115 - `close` closes it
+                self._handle = FileIO(self.file, "ab", opener=no_link)
             while done < len(line):
                 done += self._handle.write(line[done:])
         except OSError as error:

@@ -80,7 +80,7 @@ def test_a_resumed_run_repeats_the_bytes_and_knows_its_reference(rlhf: Rlhf, tea
 
 
 def test_a_fork_reads_the_teacher_by_the_arithmetic_that_the_run_began_with(rlhf: Rlhf, teacher: Path) -> None:
-    """Where the policy's engine cannot be invariant and the reference's can, neither is, from the beginning."""
+    """Neither engine is invariant from the beginning, as the policy's cannot be."""
     settings = *distil(teacher), "model.engine=transformers", "steps=2", "checkpoint.every=1", "checkpoint.keep=3"
     assert rlhf("train", *settings, "run_dir=whole").code == 0
     assert json.loads(Path("whole/config.json").read_text())["invariant"] is False

@@ -70,7 +70,7 @@ def text_of(encoder: Encoder, prompt: Any, **columns: Any) -> str:
 
 
 class TestWhole:
-    """What was asked for is in the prompt, or the prompt is refused."""
+    """A prompt holds all that was asked for, or is refused."""
 
     @pytest.mark.case(54)
     def test_a_prefill_is_left_open(self) -> None:

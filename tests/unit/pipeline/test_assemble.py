@@ -100,7 +100,7 @@ def test_a_step_may_take_all_that_there_is(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class TestFitting:
-    """What `auto` becomes."""
+    """The values that `auto` becomes."""
 
     @staticmethod
     def fit(run: Run, engine: Any, held_out: int = 0, **settings: Any) -> tuple[RunConfig, int]:
@@ -186,7 +186,7 @@ def test_a_step_that_no_prediction_could_be_wrong_about_is_refused(
 
 
 def record_of(**changes: Any) -> dict[str, Any]:
-    """What run.json says at the start."""
+    """The content of run.json at the start."""
     ground = dict.fromkeys(GROUND, "same") | {"device": "cpu", "dtype": "float32", "command": ["rlhf", "train"]}
     hashes = {"data": {"sha256": "d"}, "model": {"sha256_sampled": "m"}, "reward": {"sha256": "5", "environment": None}}
     return ground | hashes | {BUILD: "b", CONFIGS: []} | changes

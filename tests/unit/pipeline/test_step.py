@@ -238,7 +238,7 @@ class TestLogs:
 
 
 class TestDisplay:
-    """What a display is told of a step."""
+    """The events of a step that a display gets."""
 
     def test_the_step_with_its_first_completion(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[tuple[Any, ...]] = []

@@ -76,7 +76,7 @@ class TestGather:
 
     @pytest.fixture
     def told(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-        """What is done; no process is started."""
+        """The calls that are made, in their order; no process is started."""
         done: list[tuple[Any, ...]] = []
 
         class Children:

@@ -103,7 +103,7 @@ class Sent(Team):
 
 
 class Asked(Exception):
-    """What was asked for."""
+    """The task and the parts that a process was sent."""
 
 
 def test_what_is_sent_to_a_process(moved: Policy) -> None:

@@ -28,7 +28,7 @@ Checkpoints = list[tuple[Path, Mapping[str, Mark]]]
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    """Those of steps 4 and 2 of a run that ended with step 4, and exported the adapter of step 2; newest first."""
+    """The checkpoints of steps 4 and 2, newest first; the run ended with step 4 and exported the adapter of step 2."""
     write_record(tmp_path, {"seed": 0, CONFIGS: []})
     config = write_config(tmp_path, "{}\n")
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(LINES))

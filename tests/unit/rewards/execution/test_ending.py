@@ -37,7 +37,7 @@ def test_children_that_left_the_group_are_ended(opened: Opened, tmp_path: Path) 
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What would be killed."""
+    """The processes that would be killed."""
     seen: list[tuple[str, int]] = []
 
     def note(kind: str, pid: int, number: int) -> None:
